@@ -1,0 +1,166 @@
+"""Every key with its type, range, default and explanation; the help and the docs come from here."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
+
+STRICT = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"\S")]
+SaveStrategy = Literal["no", "steps", "epoch"]
+Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+ClusterBy = Literal["group", "repo", "row"]
+SplitBy = Literal["auto", "repo", "row"]
+
+
+@dataclass(config=STRICT, kw_only=True)
+class DatasetConfig:
+    """How rows are read, chosen and split."""
+
+    dataset: Name = "SWE-bench/SWE-bench"
+    """Hub id, or a local JSON, JSONL (also .gz), Parquet or CSV file, a folder of them, or a
+    save_to_disk folder."""
+    split: Name | None = None
+    """Split of a hub data set; null takes `train`, else `dev`, else the first, and says which."""
+    revision: Name | None = None
+    """Revision (branch, tag or commit) of a hub data set."""
+    dev_split: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of rows in the dev (training) split; the rest is the test (hold-out) split."""
+    split_by: SplitBy = "auto"
+    """`repo` holds whole repositories out, `row` hashes content groups, `auto` takes repo where it
+    fits."""
+    min_patch_chars: Annotated[int, Field(ge=0)] | None = None
+    """Skip rows whose response is a patch shorter than this many characters; null keeps all."""
+    include_empty: bool = False
+    """Keep rows without a response, labelled failure (they are never trained)."""
+    max_examples: PositiveInt | None = 500
+    """Most dev rows to keep, first in source order; null keeps all."""
+    on_bad_row: Literal["skip", "stop"] = "skip"
+    """`skip` records an unreadable row in the skipped report, `stop` ends with exit code 3."""
+    seed: Seed = 42
+    """Seed of the split's hash."""
+
+
+@dataclass(config=STRICT, kw_only=True)
+class LoRAConfig:
+    """The adapter."""
+
+    r: PositiveInt = 8
+    """Rank of the adapter matrices."""
+    alpha: PositiveInt = 16
+    """Scale: the adapter's output is multiplied by alpha / r."""
+    dropout: Fraction = 0.05
+    """Dropout on the adapter's input while training."""
+    target_modules: Annotated[list[Name], Field(min_length=1)] | Literal["all-linear"] = Field(
+        default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"]
+    )
+    """Names of the linear modules that get an adapter, or `all-linear` (all but the head)."""
+
+
+@dataclass(config=STRICT, kw_only=True)
+class TrainingConfig:
+    """How an adapter is trained."""
+
+    model_name: Name = "Qwen/Qwen2.5-3B-Instruct"
+    """Base model: a local folder or a hub id."""
+    output_dir: Name = "artifacts/checkpoints/qwen-speedrun"
+    """Run folder: the adapter, its manifest, metrics and checkpoints."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-4
+    """Peak learning rate of AdamW."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 2.0
+    """Passes over the training rows; used where max_steps is null."""
+    max_steps: PositiveInt | None = None
+    """Number of optimizer steps; null derives it from the epochs."""
+    per_device_train_batch_size: PositiveInt = 2
+    """Rows per forward and backward pass."""
+    gradient_accumulation_steps: PositiveInt = 8
+    """Passes per optimizer step; the loss is weighted by tokens over all of them."""
+    warmup_ratio: Fraction = 0.03
+    """Share of the steps over which the learning rate rises from zero; `constant` has no warm-up,
+    `constant_with_warmup` does."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    lr_scheduler_type: Scheduler = "cosine"
+    """Shape of the learning rate after warm-up."""
+    logging_steps: PositiveInt = 10
+    """Steps between lines on the terminal; metrics.jsonl always has every step."""
+    eval_strategy: SaveStrategy = "steps"
+    """When to score the hold-out: never, every eval_steps, or after each epoch (and at the end)."""
+    eval_steps: PositiveInt = 50
+    """Steps between evaluations under `steps`."""
+    save_strategy: SaveStrategy = "steps"
+    """When to save checkpoints: only the final one, every save_steps, or after each epoch."""
+    save_steps: PositiveInt = 100
+    """Steps between checkpoints under `steps`."""
+    save_total_limit: PositiveInt | None = 3
+    """Checkpoints kept, newest first (the best one is never removed under load_best); null keeps
+    all."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradient norm above which the gradient is scaled down; null never does."""
+    dtype: Dtype = "auto"
+    """Base weights: auto is bfloat16 on CUDA devices that have it, float32 elsewhere; adapters are
+    float32. The older key `fp16` is read too: true is float16, false is auto."""
+    max_length: Annotated[int, Field(ge=16)] = 4096
+    """Most tokens per row; prompts are shortened to fit, responses never are."""
+    min_prompt_tokens: Annotated[int, Field(ge=0)] = 128
+    """Prompt tokens that shortening leaves; a row that needs less is skipped as over_length."""
+    seed: Seed = 42
+    """Seed of initialisation, order and dropout."""
+    report_to: list[Name] = Field(default_factory=list)
+    """Trackers to log to through accelerate, for example tensorboard or wandb."""
+    include_failures: bool = False
+    """Train rows labelled failure too."""
+    load_best: bool = False
+    """End with the weights of the checkpoint with the lowest hold-out loss."""
+    lora: LoRAConfig = Field(default_factory=LoRAConfig)
+
+    @model_validator(mode="after")
+    def _best_needs_evaluation(self) -> TrainingConfig:
+        if self.load_best and self.eval_strategy == "no":
+            raise PydanticCustomError(
+                "together",
+                'load_best needs eval_strategy "steps" or "epoch"',
+                {"keys": ["load_best", "eval_strategy"]},
+            )
+        return self
+
+
+@dataclass(config=STRICT, kw_only=True)
+class EvaluationConfig:
+    """How a model is scored."""
+
+    batch_size: PositiveInt = 8
+    """Rows per forward pass; it changes the speed, never the numbers."""
+    dtype: Dtype = "auto"
+    """Weights while scoring: auto is float32 on CPU and MPS, bfloat16 on CUDA; the softmax is
+    always float32."""
+    cluster_by: ClusterBy = "group"
+    """The independent unit of the intervals."""
+    iterations: PositiveInt = 9999
+    """Bootstrap resamples."""
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """One minus the level of the intervals."""
+    seed: Seed = 0
+    """Seed of the bootstrap."""
+
+
+@dataclass(config=STRICT, kw_only=True)
+class SpeedrunConfig:
+    """The whole configuration."""
+
+    dataset: DatasetConfig = Field(default_factory=DatasetConfig)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+
+def dump_config(config: SpeedrunConfig) -> dict[str, Any]:
+    """Return the resolved configuration as plain JSON values, every key present."""
+    return json.loads(TypeAdapter(SpeedrunConfig).dump_json(config))  # type: ignore[no-any-return]
