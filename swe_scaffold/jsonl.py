@@ -1,0 +1,300 @@
+"""Strict JSON Lines: bytes in, rows or reasons out; rows in, deterministic bytes out.
+
+Lines end at the newline byte only. Every line becomes a `Line` or a `BadLine` that says what is
+wrong; only a file that cannot be read as lines at all raises. What a row means is left to the rooms
+above.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NoReturn
+
+from swe_scaffold.errors import DataError
+from swe_scaffold.files import atomic_write
+from swe_scaffold.inputs import BOM, MAX_TOTAL_BYTES, InputBytes, refuse_foreign
+from swe_scaffold.terminal import show
+
+MAX_ROW_BYTES = 16 << 20
+MAX_DEPTH = 64
+MAX_NUMBER_CHARS = 4300
+
+_BLANK = b" \t\r"
+_NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row: its 1-based line, the object it holds, its length in bytes without the line end."""
+
+    number: int
+    value: dict[str, Any]
+    raw_len: int
+
+
+@dataclass(frozen=True, slots=True)
+class BadLine:
+    """A line that is no row, and why; `byte_offset` counts decompressed bytes of the file."""
+
+    number: int
+    message: str
+    byte_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenFile:
+    """What was written."""
+
+    size: int
+    sha256: str
+    rows: int
+
+
+class JsonlReader:
+    """Iterate over the lines of one JSON Lines file.
+
+    `size` and `sha256` (of the bytes on disk) are filled at the end; `rows` counts lines that are
+    not blank, good or bad.
+
+    Args:
+        path: The file, plain or gzip.
+        shown: Its name in messages; the path where empty.
+        max_row_bytes: Longer lines are reported without being held in memory.
+        max_depth: Most nested objects and arrays in a row.
+        max_total_bytes: Most decompressed bytes of a gzip file.
+
+    Raises:
+        DataError: Missing, no regular file, not text, damaged gzip, over budget, changed meanwhile.
+        EnvironmentFailure: It cannot be opened or read.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        shown: str = "",
+        max_row_bytes: int = MAX_ROW_BYTES,
+        max_depth: int = MAX_DEPTH,
+        max_total_bytes: int = MAX_TOTAL_BYTES,
+    ) -> None:
+        self.path, self.shown = path, shown or str(path)
+        self.size, self.sha256, self.rows = 0, "", 0
+        self._max_row_bytes, self._max_depth = max_row_bytes, max_depth
+        self._max_total_bytes = max_total_bytes
+
+    def __iter__(self) -> Iterator[Line | BadLine]:
+        self.rows = 0
+        source = InputBytes(self.path, shown=self.shown, max_total_bytes=self._max_total_bytes)
+        with source:
+            refuse_foreign(source.stream.peek(512)[:512], self.shown)
+            for row in self._rows(source):
+                self.rows += 1
+                yield row
+            source.finish()
+        self.size, self.sha256 = source.size, source.sha256
+
+    def _rows(self, source: InputBytes) -> Iterator[Line | BadLine]:
+        offset = len(BOM) if source.stream.peek(3)[:3] == BOM else 0
+        source.stream.read(offset)
+        number = 0
+        while True:
+            number += 1
+            source.line = number
+            raw = source.stream.readline(self._max_row_bytes + 2)
+            if not raw:
+                return
+            length = len(raw)
+            if not raw.endswith(b"\n") and length > self._max_row_bytes:
+                while part := source.stream.readline(1 << 20):
+                    length += len(part)
+                    if part.endswith(b"\n"):
+                        break
+                yield BadLine(number, _too_long(length, self._max_row_bytes), offset)
+            elif text := raw.rstrip(b"\n").rstrip(_BLANK):
+                yield self._row(number, text, offset)
+            offset += length
+
+    def _row(self, number: int, raw: bytes, offset: int) -> Line | BadLine:
+        if len(raw) > self._max_row_bytes:
+            return BadLine(number, _too_long(len(raw), self._max_row_bytes), offset)
+        try:
+            value = _parse(raw, max_depth=self._max_depth)
+        except _Bad as problem:
+            return BadLine(number, problem.message, offset + problem.position)
+        if not isinstance(value, dict):
+            return BadLine(number, f"expected an object, got {type_name(value)}", offset)
+        return Line(number, value, len(raw))
+
+
+def read_jsonl(
+    path: Path | str,
+    *,
+    max_row_bytes: int = MAX_ROW_BYTES,
+    max_depth: int = MAX_DEPTH,
+    max_total_bytes: int = MAX_TOTAL_BYTES,
+) -> Iterator[Line | BadLine]:
+    """Stream the rows of a JSON Lines file; see `JsonlReader`."""
+    return iter(
+        JsonlReader(
+            path,
+            max_row_bytes=max_row_bytes,
+            max_depth=max_depth,
+            max_total_bytes=max_total_bytes,
+        )
+    )
+
+
+def loads_strict(text: str | bytes, where: str, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse one whole JSON document as strictly as a row.
+
+    Raises:
+        DataError: At `where:line`, or at `where` when the line is not known.
+    """
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    data = data.removeprefix(BOM)
+    try:
+        return _parse(data, max_depth=max_depth)
+    except _Bad as problem:
+        line = data.count(b"\n", 0, problem.position) + 1
+        at = f"{where}:{line}" if problem.placed else where
+        raise DataError(problem.message, where=at) from None
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> WrittenFile:
+    """Write rows atomically, one strict JSON object a line, keys in the given order.
+
+    Raises:
+        DataError: A row the reader would not take back: NaN, lone surrogate, too long, too deep.
+        EnvironmentFailure: The disk says no.
+    """
+    digest, size, count = hashlib.sha256(), 0, 0
+    with atomic_write(path) as stream:
+        for count, row in enumerate(rows, 1):
+            data = encode_row(row, f"{path}:{count}")
+            digest.update(data)
+            size += stream.write(data)
+    return WrittenFile(size, digest.hexdigest(), count)
+
+
+def encode_row(row: Mapping[str, Any], where: str) -> bytes:
+    """Return a row as its line, newline included.
+
+    Raises:
+        DataError: The reader would not take it back.
+    """
+    try:
+        text = json.dumps(dict(row), ensure_ascii=False, allow_nan=False)
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError("cannot be written: a text has a lone surrogate", where=where) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else show(error)
+        raise DataError(f"cannot be written: {problem}", where=where) from None
+    if len(data) > MAX_ROW_BYTES:
+        raise DataError(f"cannot be written: {_too_long(len(data), MAX_ROW_BYTES)}", where=where)
+    if too_deep(text, MAX_DEPTH):
+        raise DataError(f"cannot be written: nested deeper than {MAX_DEPTH}", where=where)
+    return data + b"\n"
+
+
+def type_name(value: object) -> str:
+    """Return the JSON name of a value's type, as people say it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    names = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+class _Bad(ValueError):
+    def __init__(self, message: str, position: int | None = None) -> None:
+        super().__init__(message)
+        self.message, self.position, self.placed = message, position or 0, position is not None
+
+
+def _parse(raw: bytes, *, max_depth: int) -> Any:
+    """Parse UTF-8 JSON; for this room only: raises a ValueError that knows the place."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = f"0x{raw[error.start]:02x}"
+        raise _Bad(f"invalid UTF-8: {byte} at byte {error.start}", error.start) from None
+    if too_deep(text, max_depth):
+        raise _Bad(f"nested deeper than {max_depth}")
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise _Bad(_explain(error), len(text[: error.pos].encode("utf-8"))) from None
+    except RecursionError:
+        raise _Bad("nested too deeply") from None
+    if b"\\ud" in raw or b"\\uD" in raw:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise _Bad("a text has a lone surrogate, which UTF-8 cannot hold") from None
+    return value
+
+
+def too_deep(text: str, max_depth: int) -> bool:
+    """Say whether objects and arrays nest deeper than `max_depth`, in time linear in the text."""
+    if text.count("{") + text.count("[") <= max_depth:
+        return False
+    unescaped = text.replace("\\\\", "").replace('\\"', "")
+    brackets = _NOT_BRACKETS.sub("", "".join(unescaped.split('"')[::2]))
+    depths = accumulate(1 if bracket in "{[" else -1 for bracket in brackets)
+    return any(depth > max_depth for depth in depths)
+
+
+def _explain(error: json.JSONDecodeError) -> str:
+    rest = error.doc[error.pos :].strip(" \t\r\n")
+    if not rest or error.msg.startswith("Unterminated string"):
+        return "truncated JSON: it ends inside a value"
+    if error.msg == "Extra data":
+        return f"more than one JSON value (the second begins at column {error.colno})"
+    what = error.msg[:1].lower() + error.msg[1:].removesuffix(" at")
+    return f"not valid JSON: {what} at column {error.colno}"
+
+
+def _too_long(length: int, limit: int) -> str:
+    return f"row of {length / (1 << 20):.1f} MiB is over the limit of {limit / (1 << 20):.3g} MiB"
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise _Bad(f'duplicate key "{show(key, width=60)}"')
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Bad(f"{name} is not JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_NUMBER_CHARS:
+        raise _Bad(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _real(text: str) -> float:
+    if len(text) > MAX_NUMBER_CHARS:
+        raise _Bad(f"a number of {len(text)} characters")
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Bad(f"{show(text, width=40)} is too large for a number")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_constant=_no_constant,
+    parse_int=_integer,
+    parse_float=_real,
+)
