@@ -1,0 +1,53 @@
+"""What is in a JSONL file, in numbers: labels, response sources, repositories, lengths, repeats.
+
+Works on built files and on generic prompt/response or chat rows, without any model. Whether the
+file is sound is `audit`'s question.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from swe_scaffold.quality.length import measure
+from swe_scaffold.quality.overlap import repeated_rows, reused_ids
+from swe_scaffold.quality.responses import has_response
+from swe_scaffold.sources.examples import read_examples
+from swe_scaffold.types import Example
+
+TOP_REPOS = 10
+
+
+def summarize(path: Path | str) -> dict[str, Any]:
+    """Return the summary of one file as JSON values; lengths are in characters.
+
+    Raises:
+        DataError: The file cannot be read, or the first bad row.
+    """
+    file = read_examples(Path(path))
+    return {"path": str(path), "size": file.size, "sha256": file.sha256, **describe(file.examples)}
+
+
+def describe(examples: Sequence[Example]) -> dict[str, Any]:
+    """Return the same numbers for examples at hand."""
+    repos = Counter(example.repo or example.group for example in examples)
+    return {
+        "rows": len(examples),
+        "labels": _counts(str(example.label) for example in examples),
+        "response_sources": _counts(example.response_source for example in examples),
+        "chats": sum(1 for example in examples if example.messages),
+        "empty_responses": sum(1 for example in examples if not has_response(example)),
+        "repos": len(repos),
+        "top_repos": dict(sorted(repos.items(), key=lambda item: (-item[1], item[0]))[:TOP_REPOS]),
+        "groups": len({example.group for example in examples}),
+        "prompt_chars": measure(len(example.prompt) for example in examples).to_dict(),
+        "response_chars": measure(len(example.response) for example in examples).to_dict(),
+        "repeated_rows": len(repeated_rows(examples)),
+        "reused_ids": len(reused_ids(examples)),
+    }
+
+
+def _counts(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -1,0 +1,366 @@
+"""Build a dataset on disk: dev rows, hold-out, skipped report and, last, the manifest.
+
+- `__init__.py`: the build on disk, atomically.
+- `building.py`: the build in memory: sources, response, label, quality, split.
+- `pairs.py`: a task as a prompt/response pair.
+- `conversations.py`: the same as Hugging Face data sets.
+
+What is on disk is never a mix of two builds: all is written aside first, then the old manifest and
+its siblings go, the new files take their names, and the new manifest comes last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from swe_scaffold.config import DatasetConfig
+from swe_scaffold.dataset.building import BuiltRows, build_rows, known_sides, split_record
+from swe_scaffold.dataset.conversations import (
+    DatasetSplit,
+    SpeedrunDatasetBuilder,
+    load_conversation_dataset,
+)
+from swe_scaffold.errors import DataError, EnvironmentFailure, IntegrityError, UsageError
+from swe_scaffold.files import (
+    TEMPORARY_PREFIX,
+    disk_errors,
+    folder_lock,
+    remove,
+    require_different,
+    utc_now,
+)
+from swe_scaffold.jsonl import WrittenFile, write_jsonl
+from swe_scaffold.manifest import provenance, read_manifest, write_manifest
+from swe_scaffold.rows import BuiltFiles, example_to_row, skip_to_row
+from swe_scaffold.terminal import SILENT, Reporter
+from swe_scaffold.types import Example
+
+__all__ = [
+    "BuildResult",
+    "BuiltRows",
+    "DatasetSplit",
+    "SpeedrunDatasetBuilder",
+    "build_dataset",
+    "build_rows",
+    "load_conversation_dataset",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did: the ledger, the split and the files.
+
+    `outputs` maps file names, relative to the output's folder, to role, rows and, where written,
+    size and sha256; `written` lists the paths that exist now. `split` is as in the manifest.
+    """
+
+    output: Path
+    manifest: Path
+    written: tuple[Path, ...]
+    outputs: dict[str, dict[str, Any]]
+    counts: dict[str, Any]
+    split: dict[str, Any]
+    notes: tuple[str, ...]
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values; sides of single rows stay in the manifest."""
+        long = ("assignment", "test_prompts", "dev_repos")
+        return {
+            "output": str(self.output),
+            "manifest": str(self.manifest),
+            "written": [str(path) for path in self.written],
+            "outputs": self.outputs,
+            "counts": self.counts,
+            "split": {key: value for key, value in self.split.items() if key not in long},
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to write where, and what the manifest says of the request."""
+
+    config: DatasetConfig
+    sources: list[str]
+    files: BuiltFiles
+    emit_test: bool
+    force_skipped_report: bool
+    resolved: dict[str, Any]
+    started: str
+    clock: float
+
+
+def build_dataset(  # noqa: PLR0913 one argument per option of the command
+    config: DatasetConfig,
+    *,
+    output: Path,
+    sources: Sequence[str] | None = None,
+    emit_test: bool = False,
+    skipped_report: Path | None = None,
+    force_skipped_report: bool = False,
+    split_from: Path | None = None,
+    offline: bool = False,
+    reporter: Reporter = SILENT,
+    resolved_config: dict[str, Any] | None = None,
+) -> BuildResult:
+    """Build a dataset from `sources` (default: the configured one) and write it.
+
+    Args:
+        config: Filters, split and limit.
+        output: The dev rows; the other files stand beside it.
+        sources: Hub ids, files or folders, read in order.
+        emit_test: Write the hold-out too.
+        skipped_report: Another path for the skipped report.
+        force_skipped_report: Write the report even when nothing was skipped.
+        split_from: An earlier manifest (or the output it belongs to) whose rows keep their sides.
+        offline: Ask no hub.
+        reporter: Gets progress.
+        resolved_config: The whole configuration, for the manifest.
+
+    Raises:
+        UsageError: An output is one of the inputs, or two outputs are one file.
+        DataError: No usable rows, an unusable source, or a bad row under `on_bad_row: stop`.
+        EnvironmentFailure: The output cannot be written.
+        LockedError: Another build of the same output is running.
+    """
+    output = Path(output)
+    names = list(sources or [config.dataset])
+    plan = _Plan(
+        config=config,
+        sources=names,
+        files=BuiltFiles.of(output, skipped_report),
+        emit_test=emit_test,
+        force_skipped_report=force_skipped_report,
+        resolved=resolved_config or {"dataset": asdict(config)},
+        started=utc_now(),
+        clock=time.monotonic(),
+    )
+    _check_paths(plan.files, [Path(name) for name in names])
+    lock = folder_lock(output.parent, name=f".{output.stem}.lock")
+    with lock, _staging(plan.files) as staging:
+        known = known_sides(_read_split_manifest(split_from)) if split_from else None
+        built = build_rows(config, sources=names, offline=offline, reporter=reporter, known=known)
+        _check_paths(plan.files, [Path(entry.path) for entry in built.inputs])
+        if not built.kept:
+            raise _no_rows(built, plan.files, names)
+        return _write(built, plan, staging)
+
+
+def _check_paths(files: BuiltFiles, inputs: list[Path]) -> None:
+    outputs = [files.dev, files.test, files.skipped, files.manifest]
+    if len({os.path.abspath(path) for path in outputs}) != len(outputs):  # noqa: PTH100 no symlinks
+        raise UsageError("is one of the build's other files", where=str(files.skipped))
+    for path in outputs:
+        if path.is_dir():
+            raise UsageError("is a folder, not a file to write", where=str(path))
+        require_different(path, inputs)
+
+
+def _read_split_manifest(path: Path) -> dict[str, Any]:
+    beside = BuiltFiles.of(path).manifest
+    return read_manifest(beside if beside.is_file() else path)
+
+
+def _no_rows(built: BuiltRows, files: BuiltFiles, sources: Sequence[str]) -> DataError:
+    """Say why nothing is usable; the report has the rows, unless an earlier build stands there."""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in built.reasons().items())
+    message = f"no usable rows ({built.read} read, {reasons or 'none'} skipped)"
+    where = ", ".join(sources)
+    if not built.skips:
+        return DataError(message, where=where, hint="the source has no rows")
+    first = built.skips[0]
+    hint = f"first: {first.detail or first.reason}"
+    if not files.manifest.exists():
+        write_jsonl(files.skipped, (skip_to_row(skip) for skip in built.skips))
+        hint += f"\nall of them: {files.skipped}"
+    return DataError(message, where=where, hint=hint)
+
+
+def _write(built: BuiltRows, plan: _Plan, staging: _Staging) -> BuildResult:
+    files = plan.files
+    rows: dict[Path, Iterator[dict[str, Any]]] = {files.dev: map(example_to_row, built.dev)}
+    if plan.emit_test:
+        rows[files.test] = map(example_to_row, built.test)
+    if built.skips or plan.force_skipped_report:
+        rows[files.skipped] = map(skip_to_row, built.skips)
+    outputs: dict[str, dict[str, Any]] = {}
+    for path, content in rows.items():
+        written = staging.write(path, content)
+        outputs[_name(path, files)] = {"role": _role(path, files), **asdict(written)}
+    if not plan.emit_test:
+        outputs[files.test.name] = {"role": "test", "rows": len(built.test), "written": False}
+    notes = (*built.notes, *_leftover_notes(files, plan))
+    manifest = _manifest(built, plan, outputs, notes)
+    with _uninterrupted():
+        _commit(files, {path: staging.place(path) for path in rows}, manifest)
+    return BuildResult(
+        output=files.dev,
+        manifest=files.manifest,
+        written=(*rows, files.manifest),
+        outputs=outputs,
+        counts=manifest["counts"],
+        split=manifest["split"],
+        notes=notes,
+        seconds=manifest["times"]["seconds"],
+    )
+
+
+class _Staging:
+    """Folders beside the outputs where new files wait for their names."""
+
+    def __init__(self, files: BuiltFiles) -> None:
+        self._folder = f"{TEMPORARY_PREFIX}{files.dev.name}.build"
+        self.folders = {path.parent / self._folder for path in (files.dev, files.skipped)}
+
+    def place(self, path: Path) -> Path:
+        """Where a file waits."""
+        return path.parent / self._folder / path.name
+
+    def write(self, path: Path, rows: Iterator[dict[str, Any]]) -> WrittenFile:
+        """Write a file aside; errors name it as it will be called."""
+        try:
+            return write_jsonl(self.place(path), rows)
+        except EnvironmentFailure as error:
+            raise EnvironmentFailure(error.message, where=str(path), hint=error.hint) from error
+
+
+@contextlib.contextmanager
+def _staging(files: BuiltFiles) -> Iterator[_Staging]:
+    """Make the staging folders, which proves that the outputs can be written; remove them after.
+
+    What a killed build left goes first; call only under the lock.
+    """
+    staging = _Staging(files)
+    for path in (*staging.folders, *_leftovers(files)):
+        remove(path)
+    try:
+        for folder in staging.folders:
+            with disk_errors(folder.parent):
+                folder.mkdir(parents=True)
+        yield staging
+    finally:
+        for folder in staging.folders:
+            remove(folder)
+
+
+def _leftovers(files: BuiltFiles) -> Iterator[Path]:
+    for path in (files.skipped, files.manifest):
+        if len(path.name) <= 40:  # longer names are cut, and may be another output's
+            yield from path.parent.glob(glob.escape(f"{TEMPORARY_PREFIX}{path.name}-") + "*")
+
+
+def _commit(files: BuiltFiles, staged: dict[Path, Path], manifest: dict[str, Any]) -> None:
+    """Let the new files take their names; where this is cut off, no two builds stand together."""
+    stale = [path for path in staged if path != files.dev] + _stale_siblings(files)
+    remove(files.manifest)
+    for path in stale:
+        remove(path)
+    for path, temporary in staged.items():
+        with disk_errors(path):
+            temporary.replace(path)
+    write_manifest(files.manifest, manifest)
+
+
+def _stale_siblings(files: BuiltFiles) -> list[Path]:
+    """Return the files of the old build, as its manifest names them, in this folder only."""
+    names = _old_outputs(files)
+    siblings = [files.dev.with_name(name) for name in names if Path(name).name == name]
+    return [
+        path
+        for path in siblings
+        if path.suffix == ".jsonl" and path not in (files.dev, files.manifest)
+    ]
+
+
+def _old_outputs(files: BuiltFiles) -> list[str]:
+    try:
+        outputs = read_manifest(files.manifest).get("outputs")
+    except IntegrityError:
+        return []
+    if not isinstance(outputs, dict):
+        return []
+    return [
+        name
+        for name, entry in outputs.items()
+        if isinstance(entry, dict) and entry.get("role") in {"test", "skipped"}
+    ]
+
+
+def _leftover_notes(files: BuiltFiles, plan: _Plan) -> Iterator[str]:
+    path = files.test
+    if not plan.emit_test and path.exists() and path not in _stale_siblings(files):
+        yield f"{path.name} stands there from elsewhere; it does not belong to this build"
+
+
+def _manifest(
+    built: BuiltRows, plan: _Plan, outputs: dict[str, dict[str, Any]], notes: tuple[str, ...]
+) -> dict[str, Any]:
+    return {
+        "kind": "dataset",
+        **provenance(),
+        "config": plan.resolved,
+        "sources": plan.sources,
+        "inputs": [
+            {"path": str(i.path), "size": i.size, "sha256": i.sha256, "rows": i.rows}
+            for i in built.inputs
+        ],
+        "outputs": outputs,
+        "counts": {
+            "read": built.read,
+            "dev": len(built.dev),
+            "test": len(built.test),
+            "skipped": len(built.skips),
+            "beyond_limit": built.beyond_limit,
+            "skipped_by_reason": built.reasons(),
+            "stages": [count.to_dict() for count in built.stages],
+            "dev_labels": _count_labels(built.dev),
+            "test_labels": _count_labels(built.test),
+            "dev_repos": len({example.repo or example.group for example in built.dev}),
+            "test_repos": len({example.repo or example.group for example in built.test}),
+        },
+        "split": split_record(built, plan.config),
+        "notes": list(notes),
+        "times": {
+            "started": plan.started,
+            "finished": utc_now(),
+            "seconds": round(time.monotonic() - plan.clock, 3),
+        },
+    }
+
+
+def _count_labels(examples: Sequence[Example]) -> dict[str, int]:
+    return dict(sorted(Counter(str(example.label) for example in examples).items()))
+
+
+def _name(path: Path, files: BuiltFiles) -> str:
+    return os.path.relpath(path, files.dev.parent)
+
+
+def _role(path: Path, files: BuiltFiles) -> str:
+    return {files.dev: "dev", files.test: "test"}.get(path, "skipped")
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold signals back for the few renames that must happen together."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

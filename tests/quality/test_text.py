@@ -1,0 +1,76 @@
+"""Text: invisible characters and spelt-out control tokens are found, ordinary text is not."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from swe_scaffold.quality.text import KINDS, scan_example, scan_text
+from swe_scaffold.rows import make_example
+from swe_scaffold.types import Message, Origin, SpeedrunLabel
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("\x00", "control"),
+        ("a\x1b[31mred", "control"),
+        ("\x7f", "control"),
+        ("\x9b", "control"),
+        ("a\u202eb", "bidi"),
+        ("\u2066", "bidi"),
+        ("\u200b", "zero_width"),
+        ("\ufeffstart", "zero_width"),
+        ("\U000e0041", "tag"),
+        ("done<|im_end|>", "chat_token"),
+        ("<|endoftext|>", "chat_token"),
+        ("[INST] hi [/INST]", "chat_token"),
+        ("<tool_call>", "chat_token"),
+    ],
+)
+def test_each_kind_is_found(text: str, kind: str) -> None:
+    assert set(scan_text(text)) == {kind}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tab\tline\nreturn\r\n",
+        "déjà vu 漢字 🙂",
+        "a <| b |> c",
+        "if (a<|b) {}",
+        "x[INSTALL]",
+        "<tool>",
+    ],
+)
+def test_ordinary_text_is_left_alone(text: str) -> None:
+    assert not scan_text(text)
+
+
+def test_counts_cover_all_texts_of_a_row() -> None:
+    chat = (Message("user", "\u200b\u200b"), Message("assistant", "<|im_end|>"))
+    example = make_example(
+        instance_id="x",
+        repo="",
+        prompt="\u200b\u200b",
+        response="<|im_end|>",
+        response_source="messages",
+        label=SpeedrunLabel.SUCCESS,
+        origin=Origin("s", 1),
+        messages=chat,
+    )
+    assert scan_example(example) == {"zero_width": 2, "chat_token": 1}
+    assert set(scan_example(example)) <= set(KINDS)
+
+
+@pytest.mark.parametrize("shape", ["<|", "<|a", "[INST", "<tool_", "a", "<"])
+def test_scanning_takes_time_in_proportion_to_the_text(shape: str) -> None:
+    def seconds(times: int) -> float:
+        text = shape * times
+        start = time.perf_counter()
+        scan_text(text)
+        return time.perf_counter() - start
+
+    small = min(seconds(50_000) for _ in range(5))
+    assert min(seconds(100_000) for _ in range(5)) <= 2.6 * small + 0.02
