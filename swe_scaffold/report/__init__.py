@@ -1,0 +1,18 @@
+"""Pages for people, one self-contained file each: no script, nothing from elsewhere.
+
+- `run_page.py`: the page of a run folder, section after section.
+- `material.py`: what of a run folder there is to show.
+- `verdict.py`: what the intervals allow to be said, in sentences.
+- `result.py`, `progress.py`, `accounts.py`: the sections of a page.
+- `charts.py`, `plots.py`, `scales.py`: SVG drawn by us.
+- `numbers.py`: digits that follow the interval.
+- `html.py`, `style.py`: the one escape, elements, the page shell and its look.
+
+Numbers are made in `metrics`; nothing here computes a statistic or loads a model.
+"""
+
+from __future__ import annotations
+
+from swe_scaffold.report.run_page import run_page
+
+__all__ = ["run_page"]
