@@ -1,0 +1,12 @@
+"""The only room full of torch: models, adapters, the loss, steps, checkpoints, scores.
+
+- `devices.py`: which device and dtype, memory used, out-of-memory as an error for people.
+- `model.py`: base weights from safetensors only, every tensor accounted for.
+- `adapter.py`: LoRA adapters on and off a base, as standard PEFT folders.
+- `loss.py`: the negative log-likelihood of the supervised positions, and nothing else.
+- `batches.py`: rows to padded tensors, and the order of rows over a run.
+- `loop.py`: one optimizer step over fixed rows, and the loop around it.
+- `checkpoint.py`: everything a run needs to go on bit-identically, without pickles.
+- `scoring.py`: the likelihood of examples under a model.
+- `tiny.py`: a Qwen2 of about a million parameters, for machines without weights or network.
+"""

@@ -1,0 +1,228 @@
+"""LoRA adapters: attached to a base, saved as and loaded from standard PEFT folders.
+
+An adapter's own config is read as data by us: its base, patterns and options never steer what is
+loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swe_scaffold.config import LoRAConfig
+from swe_scaffold.engine.model import PICKLES
+from swe_scaffold.errors import ConfigError, IntegrityError
+from swe_scaffold.files import atomic_write, write_json
+from swe_scaffold.terminal import show
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PLAIN = re.compile(r"[A-Za-z0-9_.]{1,200}")
+# What an adapter's config may say besides r, lora_alpha and target_modules: nothing that bears on
+# the numbers. Every other option must be off.
+_SILENT = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "bias",
+    "inference_mode",
+    "init_lora_weights",
+    "lora_alpha",
+    "lora_dropout",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "r",
+    "revision",
+    "target_modules",
+    "task_type",
+}
+# Other ways to begin (pissa, olora, loftq, ...) take a part out of the base's weights.
+_BASE_UNTOUCHED = (None, True, False, "gaussian", "eva", "orthogonal")
+
+
+def attach(module: Any, lora: LoRAConfig, *, seed: int) -> Any:
+    """Wrap a causal model with fresh adapters (float32, B zero, A drawn from `seed`).
+
+    Raises:
+        ConfigError: A target names no linear module of this model.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    options = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=resolve_targets(module, lora.target_modules),
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft asks transformers for a property under its old name.
+        warnings.simplefilter("ignore", FutureWarning)
+        torch.manual_seed(seed)
+        return get_peft_model(module, options)
+
+
+def resolve_targets(module: Any, wanted: list[str] | str) -> list[str]:
+    """Return the sorted target names; `all-linear` becomes every linear module but the head.
+
+    Raises:
+        ConfigError: A name matches no linear module; the message lists those there are.
+    """
+    head = module.get_output_embeddings()
+    linear = {
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, torch.nn.Linear) and child is not head
+    }
+    leaves = sorted({name.rpartition(".")[2] for name in linear})
+    if wanted == "all-linear":
+        return leaves
+    for target in wanted:
+        if not any(name == target or name.endswith(f".{target}") for name in linear):
+            raise ConfigError(
+                f"{target!r} names no linear module of this model",
+                where="training.lora.target_modules",
+                hint=f"there are: {', '.join(leaves)}",
+            )
+    return sorted(set(wanted))
+
+
+def adapter_tensors(model: Any) -> dict[str, torch.Tensor]:
+    """Return the adapter's tensors under PEFT's file names, on the CPU, contiguous, sorted."""
+    from peft import get_peft_model_state_dict
+
+    state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {name: state[name].detach().to("cpu", copy=True).contiguous() for name in sorted(state)}
+
+
+def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
+    """Write a standard PEFT folder whose bytes depend on the weights and options alone.
+
+    `base_name` is a hub id or a folder name, never a path.
+    """
+    from safetensors.torch import save
+
+    config = model.peft_config["default"].to_dict()
+    plain = {
+        key: sorted(value) if isinstance(value, set) else getattr(value, "value", value)
+        for key, value in config.items()
+    }
+    plain.update(base_model_name_or_path=base_name, inference_mode=True, revision=None)
+    plain["target_modules"] = sorted(plain["target_modules"])
+    with atomic_write(folder / WEIGHTS) as stream:
+        stream.write(save(adapter_tensors(model), metadata={"format": "pt"}))
+    write_json(folder / CONFIG, {key: plain[key] for key in sorted(plain)})
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """Read an adapter's config as data.
+
+    Raises:
+        IntegrityError: Missing, damaged, not LoRA, or targets that are not plain module names.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise IntegrityError("is missing", where=str(path)) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"cannot be read: {error}", where=str(path)) from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise IntegrityError("is not a LoRA adapter", where=str(path))
+    targets = config.get("target_modules")
+    if (
+        not isinstance(targets, list)
+        or not targets
+        or not all(isinstance(name, str) and _PLAIN.fullmatch(name) for name in targets)
+    ):
+        raise IntegrityError(
+            "target_modules must be a list of plain module names (patterns are not run)",
+            where=str(path),
+        )
+    for key in ("r", "lora_alpha"):
+        if type(config.get(key)) is not int or config[key] < 1:
+            raise IntegrityError(f"{key} must be a positive integer", where=str(path))
+    on = [key for key, value in config.items() if value and key not in _SILENT]
+    if config.get("bias", "none") != "none":
+        on.append("bias")
+    if config.get("init_lora_weights") not in _BASE_UNTOUCHED:
+        on.append("init_lora_weights")
+    if on:
+        raise IntegrityError(f"{show(on[0], width=60)} is not supported here", where=str(path))
+    return config
+
+
+def load_adapter(module: Any, folder: Path) -> Any:
+    """Put a saved adapter on a base model, frozen.
+
+    Raises:
+        IntegrityError: Pickled, missing, misshapen, renamed or non-finite tensors.
+    """
+    config = read_adapter_config(folder)
+    tensors = read_tensors(folder / WEIGHTS)
+    ranks = {tuple(t.shape[:1]) for name, t in tensors.items() if ".lora_A." in name}
+    if ranks != {(config["r"],)}:
+        raise IntegrityError(f"not of rank {config['r']}", where=str(folder / WEIGHTS))
+    lora = LoRAConfig(
+        r=config["r"],
+        alpha=config["lora_alpha"],
+        dropout=0.0,
+        target_modules=config["target_modules"],
+    )
+    try:
+        model = attach(module, lora, seed=0)
+    except ConfigError as error:
+        raise IntegrityError(
+            f"the adapter does not fit this base: {error.message}", where=str(folder)
+        ) from None
+    put_tensors(model, tensors, where=str(folder / WEIGHTS))
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        IntegrityError: Missing or damaged; pickles beside it are never opened.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        pickles = [file.name for pattern in PICKLES for file in path.parent.glob(pattern)]
+        note = f"; {pickles[0]} is a pickle and is never opened" if pickles else ""
+        raise IntegrityError(f"is missing{note}", where=str(path))
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise IntegrityError(f"is damaged: {error}", where=str(path)) from None
+
+
+def put_tensors(model: Any, tensors: Mapping[str, torch.Tensor], *, where: str) -> None:
+    """Copy adapter tensors into a model: the same names and shapes, all finite.
+
+    Raises:
+        IntegrityError: They are not.
+    """
+    from peft import set_peft_model_state_dict
+
+    wanted = adapter_tensors(model)
+    for name in sorted(set(wanted) | set(tensors)):
+        if name not in tensors or name not in wanted:
+            side = "missing from the file" if name not in tensors else "not part of this model"
+            raise IntegrityError(f"tensor {show(name)} is {side}", where=where)
+        if wanted[name].shape != tensors[name].shape:
+            shapes = f"{tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
+            raise IntegrityError(f"tensor {name} has shape {shapes}", where=where)
+        if not tensors[name].is_floating_point():
+            raise IntegrityError(f"tensor {name} holds no floats", where=where)
+        if not bool(torch.isfinite(tensors[name]).all()):
+            raise IntegrityError(f"tensor {name} is not finite", where=where)
+    set_peft_model_state_dict(model, dict(tensors))

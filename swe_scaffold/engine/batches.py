@@ -1,0 +1,79 @@
+"""Rows to tensors, and the order of rows over a run: a function of the seed and the step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from swe_scaffold.types import TokenizedExample
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Right-padded rows on a device.
+
+    `input_ids` has shape (rows, longest). `where` indexes the positions whose logits predict a
+    target, `targets` (targets,) are the ids there, row by row; `counts` is the number of targets of
+    each row.
+    """
+
+    input_ids: torch.Tensor
+    where: tuple[torch.Tensor, torch.Tensor]
+    targets: torch.Tensor
+    counts: tuple[int, ...]
+
+
+def make_batch(rows: Sequence[TokenizedExample], *, pad_id: int, device: str) -> Batch:
+    """Pad rows to the longest of them."""
+    longest = max(len(row.input_ids) for row in rows)
+    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
+    lines: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
+    for index, row in enumerate(rows):
+        ids[index, : len(row.input_ids)] = row.input_ids
+        # The first token of a sequence is never scored: nothing predicts it.
+        columns.append(np.flatnonzero(np.asarray(row.loss_mask[1:], dtype=bool)))
+        lines.append(np.full(len(columns[-1]), index))
+    line, column = np.concatenate(lines), np.concatenate(columns)
+    return Batch(
+        input_ids=torch.from_numpy(ids).to(device),
+        where=(torch.from_numpy(line).to(device), torch.from_numpy(column).to(device)),
+        targets=torch.from_numpy(ids[line, column + 1]).to(device),
+        counts=tuple(len(part) for part in columns),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RowOrder:
+    """Which rows each optimizer step sees: a seeded permutation per epoch, no row twice in one.
+
+    The last step of an epoch takes what is left, so that every row is seen once per epoch.
+    """
+
+    rows: int
+    rows_per_step: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one pass over the rows."""
+        return -(-self.rows // self.rows_per_step)
+
+    def at(self, step: int) -> list[int]:
+        """Return the row numbers of optimizer step `step` (0-based)."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        start = within * self.rows_per_step
+        return [int(row) for row in order[start : start + self.rows_per_step]]
+
+
+def passes(
+    rows: Sequence[TokenizedExample], rows_per_pass: int
+) -> Iterator[list[TokenizedExample]]:
+    """Cut the rows of one step into forward passes of similar length, the longest first."""
+    ordered = sorted(rows, key=lambda row: (-len(row.input_ids), row.instance_id, row.sha256))
+    for start in range(0, len(ordered), rows_per_pass):
+        yield ordered[start : start + rows_per_pass]

@@ -1,0 +1,76 @@
+"""Devices and dtypes: what `auto` means here, seeds, memory, and out-of-memory as an error."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from swe_scaffold.errors import OutOfMemory
+
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where to compute, and with which base dtype."""
+
+    name: str
+    dtype: torch.dtype
+
+    @property
+    def dtype_name(self) -> str:
+        """The dtype as configuration spells it."""
+        return str(self.dtype).removeprefix("torch.")
+
+
+def choose_device(dtype: str = "auto") -> Device:
+    """Take CUDA, else MPS, else the CPU; `auto` is bfloat16 on CUDA that has it, else float32."""
+    if torch.cuda.is_available():
+        name = "cuda"
+    elif torch.backends.mps.is_available():
+        name = "mps"
+    else:
+        name = "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if name == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return Device(name, DTYPES[dtype])
+
+
+def peak_memory_bytes(device: Device) -> int:
+    """Return the highest memory use so far: of the device on CUDA, of this process elsewhere."""
+    if device.name == "cuda":
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@contextlib.contextmanager
+def out_of_memory(what: str) -> Iterator[None]:
+    """Turn a failed allocation into `OutOfMemory` that says what was being computed."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        if isinstance(error, OutOfMemory):
+            raise
+        raise _too_large(what) from None
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "out of memory" in str(error).lower():
+            raise _too_large(what) from None
+        raise
+
+
+def _too_large(what: str) -> OutOfMemory:
+    return OutOfMemory(
+        f"out of memory in {what}",
+        hint="lower training.per_device_train_batch_size (raise gradient_accumulation_steps by the "
+        "same factor: the result stays the same), evaluation.batch_size or training.max_length",
+    )

@@ -1,0 +1,109 @@
+"""The one true loss: negative log-likelihood per supervised token, and nothing computed beside it.
+
+The head runs only where a target is, in chunks, with a float32 softmax. Which tokens are targets is
+decided by rendering.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional
+
+from swe_scaffold.engine.batches import Batch
+
+CHUNK_ELEMENTS = 1 << 26
+_PROBE_TOKENS = 8
+_PLAIN_HEADS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+def token_nll(model: Any, batch: Batch) -> torch.Tensor:
+    """Return the NLL in nats of every target of a batch, shape (targets,), float32.
+
+    Targets come row by row, in token order. The logit of a target stands one position before it.
+
+    Args:
+        model: A causal language model, or a PEFT model around one.
+        batch: Right-padded rows; causal attention lets no token see padding, which comes later.
+    """
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if causal not in _PLAIN_HEADS:
+        _PLAIN_HEADS[causal] = _has_plain_head(causal, batch.input_ids[:1, :_PROBE_TOKENS])
+    if not _PLAIN_HEADS[causal]:
+        logits_NV = causal(input_ids=batch.input_ids, use_cache=False).logits[batch.where]
+        return functional.cross_entropy(logits_NV.float(), batch.targets, reduction="none")
+    hidden_BTH = causal.base_model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
+    hidden_NH = hidden_BTH[batch.where]
+    head = causal.get_output_embeddings()
+    if type(head) is not torch.nn.Linear or head.weight.requires_grad:
+        return functional.cross_entropy(head(hidden_NH).float(), batch.targets, reduction="none")
+    nll: torch.Tensor = _SelectedNll.apply(hidden_NH, head.weight, head.bias, batch.targets)
+    return nll
+
+
+def _has_plain_head(causal: Any, ids: torch.Tensor) -> bool:
+    """Whether the logits are the head's output on the last hidden states and nothing else.
+
+    Soft-capping, scaling or a transform before the head go by many names: the model itself is
+    asked, on a few tokens, without dropout and thus without touching a random state.
+    """
+    body, head = causal.base_model, causal.get_output_embeddings()
+    if head is None or body is causal:
+        return False
+    training = causal.training
+    causal.eval()
+    try:
+        with torch.no_grad():
+            logits = causal(input_ids=ids, use_cache=False).logits
+            hidden = getattr(body(input_ids=ids, use_cache=False), "last_hidden_state", None)
+            if hidden is None or hidden.shape[-1] != head.weight.shape[-1]:
+                return False
+            # Not one bit apart: both ways are the same operations on the same numbers.
+            return torch.equal(head(hidden).float(), logits.float())
+    finally:
+        causal.train(training)
+
+
+class _SelectedNll(torch.autograd.Function):
+    """Cross-entropy through a frozen head; its gradient is made in the forward pass, by chunks.
+
+    d nll_i / d hidden_i = (softmax(logits_i) - onehot(target_i)) @ weight, so that full logits
+    never exist and the backward pass is one multiplication.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        hidden_NH: torch.Tensor,
+        weight_VH: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        targets_N: torch.Tensor,
+    ) -> torch.Tensor:
+        wants_gradient = hidden_NH.requires_grad
+        nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NH.device)
+        gradient_NH = torch.empty_like(hidden_NH) if wants_gradient else None
+        rows = max(1, CHUNK_ELEMENTS // weight_VH.shape[0])
+        for start in range(0, len(targets_N), rows):
+            part = slice(start, start + rows)
+            logits_CV = functional.linear(hidden_NH[part], weight_VH, bias_V).float()
+            targets_C1 = targets_N[part, None]
+            log_total_C1 = torch.logsumexp(logits_CV, -1, keepdim=True)
+            nll_N[part] = (log_total_C1 - logits_CV.gather(1, targets_C1)).squeeze(1)
+            if gradient_NH is not None:
+                error_CV = logits_CV.sub_(log_total_C1).exp_()
+                error_CV.scatter_add_(1, targets_C1, torch.full_like(log_total_C1, -1.0))
+                gradient_NH[part] = error_CV.to(weight_VH.dtype) @ weight_VH
+        if gradient_NH is not None:
+            ctx.save_for_backward(gradient_NH)
+        return nll_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, scale_N: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (gradient_NH,) = ctx.saved_tensors
+        # In float32: a loss scale may be beyond what float16 holds.
+        scaled_NH = gradient_NH.float() * scale_N[:, None]
+        return scaled_NH.to(gradient_NH.dtype), None, None, None

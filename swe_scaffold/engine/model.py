@@ -1,0 +1,212 @@
+"""Base models: weights from safetensors only, every tensor accounted for, nothing executed.
+
+The folder's own code is never run. Which rows are fed is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from swe_scaffold.engine.devices import Device, out_of_memory
+from swe_scaffold.errors import IntegrityError, ScaffoldError
+from swe_scaffold.files import sha256_file
+from swe_scaffold.hub import local_folder, resolve_model_folder
+from swe_scaffold.manifest import fingerprint
+from swe_scaffold.terminal import show
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHT_PATTERNS = ("config.json", "generation_config.json", "model*.safetensors", INDEX)
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A loaded base model and what identifies it; `sha256` covers config and all weight files."""
+
+    module: Any
+    name: str
+    folder: Path
+    sha256: str
+    device: Device
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding matrix: every token id must be below it."""
+        return int(self.module.get_input_embeddings().weight.shape[0])
+
+    @property
+    def context_length(self) -> int | None:
+        """Positions the model was made for, where its config says so."""
+        value = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
+        return int(value) if value else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the name is a folder of this machine and no hub id."""
+        return local_folder(self.name) is not None
+
+    @property
+    def public_name(self) -> str:
+        """The hub id, or a local folder's last name: nothing of this machine."""
+        return self.folder.resolve().name if self.is_local else self.name
+
+
+def load_base(name: str, device: Device, *, offline: bool = False) -> BaseModel:
+    """Load a causal language model from a local folder or a hub id, frozen and in evaluation mode.
+
+    Raises:
+        IntegrityError: Pickled or missing weights, missing, renamed, damaged or non-finite tensors,
+            or a folder that wants its own code run.
+        EnvironmentFailure: A hub id that cannot be fetched.
+        OutOfMemory: The weights do not fit.
+    """
+    folder = resolve_model_folder(name, patterns=WEIGHT_PATTERNS, offline=offline)
+    _refuse_foreign_ways(folder)
+    files = require_safetensors(folder)
+    entries = {file.name: sha256_file(file) for file in [folder / "config.json", *files]}
+    with out_of_memory(f"loading {show(name)}"):
+        module = _load(folder, device)
+        _require_finite(module, folder)
+        module.requires_grad_(False)
+        module.to(device.name).eval()
+    return BaseModel(module, name, folder, fingerprint(entries), device)
+
+
+def _load(folder: Path, device: Device) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with quiet_library():
+            module, info = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=device.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (ScaffoldError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a malformed folder makes three libraries raise errors of their own
+        if isinstance(error, RuntimeError) and "allocate memory" in str(error):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        raise IntegrityError(
+            f"the model cannot be loaded: {show(reason, width=300)}", where=str(folder)
+        ) from None
+    for kind in ("missing_keys", "mismatched_keys", "unexpected_keys"):
+        if names := sorted(map(str, info.get(kind) or ())):
+            raise IntegrityError(
+                f"{len(names)} {kind.removesuffix('_keys')} tensors, first: {show(names[0])}",
+                where=str(folder),
+                hint="the weights do not fit the config; fetch the model again",
+            )
+    return module
+
+
+def require_safetensors(folder: Path) -> list[Path]:
+    """Return the weight files of a folder: one, or the shards that the index names.
+
+    Raises:
+        IntegrityError: There are none; pickles do not count and are never opened.
+    """
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return _shards(folder)
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise IntegrityError(
+            f"only pickled weights ({show(pickles[0])}), which can run code when opened",
+            where=str(folder),
+            hint="convert the weights to safetensors first",
+        )
+    raise IntegrityError(f"no {WEIGHTS} and no {INDEX}", where=str(folder))
+
+
+def _shards(folder: Path) -> list[Path]:
+    index = _read_object(folder / INDEX).get("weight_map")
+    names = set(index.values()) if isinstance(index, dict) else set()
+    if not names:
+        raise IntegrityError("names no weight files", where=str(folder / INDEX))
+    for name in sorted(map(str, names)):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise IntegrityError(
+                f"names {show(name)}, which is no safetensors file here", where=str(folder / INDEX)
+            )
+        if not (folder / name).is_file():
+            raise IntegrityError(f"the shard {show(name)} is missing", where=str(folder))
+    return [folder / name for name in sorted(names)]
+
+
+def _refuse_foreign_ways(folder: Path) -> None:
+    """Refuse what would run code of the folder or of the hub, and what cannot be trained here."""
+    if (folder / "adapter_config.json").exists():
+        # transformers would follow it to whatever base it names, unhashed.
+        raise IntegrityError(
+            "an adapter lies in this folder, and its config would choose another base",
+            where=str(folder),
+            hint="name the base model's own folder",
+        )
+    path = folder / "config.json"
+    config = _read_object(path)
+    if "auto_map" in config:
+        raise IntegrityError(
+            "the model wants to run its own code (auto_map), which is never done here",
+            where=str(path),
+            hint="use a model of an architecture that transformers itself contains",
+        )
+    for key, value in config.items():
+        if key.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
+            raise IntegrityError(
+                f"the model wants kernels fetched and run ({show(key)})", where=str(path)
+            )
+    if config.get("transformers_weights"):
+        raise IntegrityError("names weights of its own (transformers_weights)", where=str(path))
+    if config.get("quantization_config"):
+        raise IntegrityError(
+            "the weights are quantised, which is not supported here",
+            where=str(path),
+            hint="use the model's unquantised weights",
+        )
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise IntegrityError(f"there is no {path.name}", where=str(path.parent)) from None
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"not JSON: {error}", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise IntegrityError("not a JSON object", where=str(path))
+    return value
+
+
+def _require_finite(module: torch.nn.Module, folder: Path) -> None:
+    for name, tensor in module.named_parameters():
+        if not bool(torch.isfinite(tensor).all()):
+            raise IntegrityError(f"tensor {name} is not finite", where=str(folder))
+
+
+@contextlib.contextmanager
+def quiet_library() -> Iterator[None]:
+    """Silence transformers' bars and reports: what matters of them is turned into errors here."""
+    from transformers.utils import logging as library
+
+    level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity(logging.CRITICAL)
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(level)
+        if bars:
+            library.enable_progress_bar()
