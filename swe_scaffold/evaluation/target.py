@@ -1,0 +1,105 @@
+"""What is evaluated: a model, or an adapter whose verified manifest names its base and its past."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swe_scaffold.config import TrainingConfig
+from swe_scaffold.errors import IntegrityError, UsageError
+from swe_scaffold.jsonl import loads_strict
+from swe_scaffold.manifest import read_manifest, verify_files
+from swe_scaffold.terminal import show
+
+WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+RUN, MANIFEST, TRAINED_ROWS = "run.json", "manifest.json", "trained_rows.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is evaluated: a model folder or hub id, or an adapter with its base and its past.
+
+    `tokenizer` holds the hashes of the tokenizer and of the template the adapter was trained with.
+    """
+
+    name: str
+    base: str
+    adapter: Path | None = None
+    base_sha256: str | None = None
+    adapter_sha256: str | None = None
+    tokenizer: tuple[str, str] | None = None
+    trained: frozenset[str] = frozenset()
+    max_length: int = TrainingConfig().max_length
+    min_prompt_tokens: int = TrainingConfig().min_prompt_tokens
+
+
+def open_target(model: str, *, base: str | None = None) -> Target:
+    """Find out what `model` is; an adapter's manifest is verified and names its base.
+
+    Raises:
+        IntegrityError: The adapter's files do not match its manifest.
+        UsageError: An adapter without a manifest, and no `base`.
+    """
+    folder = Path(model)
+    unfinished = (folder / RUN).is_file() and not (folder / MANIFEST).is_file()
+    if unfinished:
+        raise UsageError(
+            "this run has not finished", where=model, hint="finish it with train --resume"
+        )
+    if not (folder / ADAPTER_CONFIG).is_file():
+        if base is not None:
+            raise UsageError("--base is for adapters, and this is none", where=model)
+        return Target(model, model)
+    if (folder / MANIFEST).is_file():
+        return _own_adapter(folder, model, base)
+    if base is None:
+        raise UsageError(
+            "the adapter has no manifest that names its base", where=model, hint="give --base"
+        )
+    return Target(model, base, adapter=folder)
+
+
+def _own_adapter(folder: Path, name: str, base: str | None) -> Target:
+    manifest = read_manifest(folder / MANIFEST)
+    try:
+        files, entry = manifest["files"], manifest["base"]
+        if not {WEIGHTS, ADAPTER_CONFIG, TRAINED_ROWS} <= set(files):
+            raise IntegrityError("the manifest does not name every file", where=str(folder))
+        verify_files(folder, files)
+        training, prints = manifest["config"]["training"], manifest["fingerprint"]
+        return Target(
+            name,
+            base or _base_of(folder, entry, str(training["model_name"])),
+            adapter=folder,
+            base_sha256=str(entry["sha256"]),
+            adapter_sha256=str(files[WEIGHTS]["sha256"]),
+            tokenizer=(str(prints["tokenizer"]), str(prints["template"])),
+            trained=_trained_rows(folder),
+            max_length=int(training["max_length"]),
+            min_prompt_tokens=int(training["min_prompt_tokens"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise IntegrityError(
+            f"the manifest is malformed: {type(error).__name__} {show(error)}", where=str(folder)
+        ) from None
+
+
+def _base_of(folder: Path, entry: Mapping[str, Any], given: str) -> str:
+    if not entry.get("local"):
+        return str(entry["name"])
+    for candidate in (folder / str(entry["path"]), Path(given)):
+        if (candidate / "config.json").is_file():
+            return str(candidate)
+    raise IntegrityError(
+        f"the base {entry['name']!r} is not where it was",
+        where=str(folder),
+        hint="give its folder with --base",
+    )
+
+
+def _trained_rows(folder: Path) -> frozenset[str]:
+    path = folder / TRAINED_ROWS
+    rows = loads_strict(path.read_bytes(), str(path))
+    return frozenset(str(row[1]) for row in rows)

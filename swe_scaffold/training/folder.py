@@ -1,0 +1,179 @@
+"""The run folder: who may write it, what it says while a run is under way and when it has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from swe_scaffold.errors import IntegrityError, UsageError
+from swe_scaffold.files import remove, write_bytes, write_json, write_text
+from swe_scaffold.manifest import SCHEMA, file_entries, provenance, read_manifest, write_manifest
+
+RUN, MANIFEST, METRICS, TIMING = "run.json", "manifest.json", "metrics.jsonl", "timing.jsonl"
+CHECKPOINTS, TRAINED_ROWS, SKIPPED = "checkpoints", "trained_rows.json", "skipped.jsonl"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+_OWN = (
+    MANIFEST,
+    METRICS,
+    TIMING,
+    CHECKPOINTS,
+    TRAINED_ROWS,
+    SKIPPED,
+    "adapter_model.safetensors",
+    "adapter_config.json",
+    "README.md",
+    "evaluation",
+    "report.html",
+    "tracking",
+    *TOKENIZER_FILES,
+    # Last, so that a folder cleared by half is still known as ours.
+    RUN,
+)
+
+
+def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder with another run's files unless told how to go on; call under its lock.
+
+    Raises:
+        UsageError: The folder is not empty and neither flag was given, or both were.
+        IntegrityError: `--overwrite` of a folder that holds no run of ours.
+    """
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other")
+    content = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+    if resume:
+        if RUN not in content:
+            raise UsageError(
+                "there is no run to resume", where=str(folder), hint="run without --resume"
+            )
+        return
+    if not content:
+        return
+    if not overwrite:
+        raise UsageError(
+            "the output folder is not empty",
+            where=str(folder),
+            hint="--resume goes on with the run in it, --overwrite replaces it, "
+            "--output FOLDER chooses another",
+        )
+    if RUN not in content:
+        raise IntegrityError("holds no run of this tool; it is not overwritten", where=str(folder))
+    read_run(folder)
+
+
+def clear(folder: Path) -> None:
+    """Remove an earlier run, and nothing else that lies there."""
+    for name in _OWN:
+        remove(folder / name)
+
+
+def write_run(folder: Path, *, fingerprint: Mapping[str, str], config: Mapping[str, Any]) -> None:
+    """Record what a run is before its first step."""
+    content = {"schema": SCHEMA, "kind": "run", "fingerprint": dict(fingerprint)}
+    write_json(folder / RUN, {**content, "config": config, **provenance()})
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Read that record.
+
+    Raises:
+        IntegrityError: It is damaged.
+    """
+    content = read_manifest(folder / RUN)
+    if content.get("kind") != "run" or not isinstance(content.get("fingerprint"), dict):
+        raise IntegrityError("is not the record of a run", where=str(folder / RUN))
+    return content
+
+
+def changed_versions(content: Mapping[str, Any]) -> list[str]:
+    """Say which packages are not those the run began with."""
+    before, now = content.get("packages"), provenance()["packages"]
+    if not isinstance(before, Mapping):
+        return []
+    return [
+        f"{name} was {before.get(name)}, is {now.get(name)}"
+        for name in sorted({*before, *now})
+        if before.get(name) != now.get(name)
+    ]
+
+
+def timing_bytes(path: Path, step: int) -> int:
+    """Return how many leading bytes of a timing log are whole lines about steps up to `step`."""
+    if not path.is_file():
+        return 0
+    size = 0
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            if json.loads(line)["step"] > step:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        size += len(line) + 1
+    return size
+
+
+def copy_files(paths: Sequence[Path], folder: Path) -> list[str]:
+    """Copy the base's tokenizer files as they are and return their names."""
+    for path in paths:
+        write_bytes(folder / path.name, path.read_bytes())
+    return [path.name for path in paths]
+
+
+def finish(folder: Path, content: Mapping[str, Any], *, names: Sequence[str]) -> None:
+    """Write the manifest of a finished run, last of all."""
+    write_manifest(
+        folder / MANIFEST,
+        {
+            "kind": "adapter",
+            **provenance(),
+            **content,
+            "files": file_entries(
+                folder, sorted(name for name in names if (folder / name).exists())
+            ),
+        },
+    )
+
+
+def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the model card: what was trained, on what, with which result."""
+    config, counts, result = facts["config"], facts["counts"], facts["result"]
+    training = config["training"]
+    held_out = result.get("eval_nll")
+    held_out = "not evaluated" if held_out is None else f"{held_out:.4f}"
+    lines = [
+        "---",
+        f"base_model: {json.dumps(facts['base_name'], allow_nan=False)}",
+        "library_name: peft",
+        "pipeline_tag: text-generation",
+        "tags: [lora, software-engineering]",
+        "---",
+        "",
+        f"# LoRA adapter for {facts['base_name']}",
+        "",
+        f"Trained on {counts['trained']} rows ({counts['target_tokens']} response tokens) for "
+        f"{result['steps']} optimizer steps; {counts['held_out']} rows were held out.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| data SHA-256 | `{facts['fingerprint']['data']}` |",
+        f"| base SHA-256 | `{facts['fingerprint']['base']}` |",
+        f"| LoRA | r {training['lora']['r']}, alpha {training['lora']['alpha']}, "
+        f"dropout {training['lora']['dropout']} |",
+        f"| learning rate | {training['learning_rate']} ({training['lr_scheduler_type']}) |",
+        f"| hold-out NLL per token | {held_out} |",
+        "",
+        "`manifest.json` holds the resolved configuration, the ledger and the hash of every file.",
+        "The hold-out number is a point; `swe-scaffold evaluate` gives it with its interval.",
+        "",
+    ]
+    write_text(folder / "README.md", "\n".join(lines))

@@ -1,0 +1,370 @@
+"""What happens between the steps of a run: logs, evaluation, checkpoints, and the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from swe_scaffold.config import SpeedrunConfig, dump_config
+from swe_scaffold.errors import DivergedError, IntegrityError, Stopped, UsageError
+from swe_scaffold.files import AppendLog, remove, utc_now, write_json
+from swe_scaffold.jsonl import write_jsonl
+from swe_scaffold.rendering import Renderer
+from swe_scaffold.signals import StopRequest
+from swe_scaffold.terminal import Reporter, show
+from swe_scaffold.training import folder as run_folder
+from swe_scaffold.training.data import RunData
+from swe_scaffold.training.plan import base_entry, binding, plan_steps, round_up, rows_per_step
+
+if TYPE_CHECKING:
+    from swe_scaffold.engine.loop import StepMetrics
+    from swe_scaffold.engine.model import BaseModel
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a finished run produced; `eval_nll` is None without a hold-out."""
+
+    folder: Path
+    steps: int
+    epochs: float
+    train_loss: float
+    eval_nll: float | None
+    best_step: int | None
+    counts: Mapping[str, Any]
+    wall_seconds: float
+    notes: tuple[str, ...]
+
+
+class Run:
+    """The moving parts of one run, and the few decisions after each step; close it in the end."""
+
+    def __init__(
+        self,
+        config: SpeedrunConfig,
+        folder: Path,
+        data: RunData,
+        base: BaseModel,
+        renderer: Renderer,
+        reporter: Reporter,
+    ) -> None:
+        from swe_scaffold.engine.adapter import attach
+        from swe_scaffold.engine.batches import RowOrder
+        from swe_scaffold.engine.loop import Loop, LoopSettings
+
+        training = config.training
+        self.config, self.training, self.folder = config, training, folder
+        self.data, self.base, self.renderer, self.reporter = data, base, renderer, reporter
+        self.fingerprint = {
+            **data.fingerprint,
+            "base": base.sha256,
+            "tokenizer": renderer.tokenizer_sha256,
+            "template": renderer.template_sha256,
+            "rendering": renderer.digest(),
+            "device": f"{base.device.name}/{base.device.dtype_name}",
+            **dict(binding(config)),
+        }
+        steps = plan_steps(training, len(data.trained))
+        self.order: RowOrder = RowOrder(len(data.trained), rows_per_step(training), training.seed)
+        self.loop: Loop = Loop(
+            attach(base.module, training.lora, seed=training.seed),
+            LoopSettings(
+                steps=steps,
+                rows_per_pass=training.per_device_train_batch_size,
+                learning_rate=training.learning_rate,
+                scheduler=training.lr_scheduler_type,
+                warmup_steps=round_up(training.warmup_ratio * steps),
+                weight_decay=training.weight_decay,
+                max_grad_norm=training.max_grad_norm,
+                seed=training.seed,
+                pad_id=renderer.pad_id,
+            ),
+            base.device,
+        )
+        self.best: tuple[float, int] | None = None
+        self.eval_nll: float | None = None
+        self.losses: tuple[float, int] = (0.0, 0)
+        self.window: list[tuple[float, int]] = []
+        # Whether the last step's evaluation was due and a signal came first.
+        self.pending = False
+        self.stop = StopRequest()
+        self._opened = contextlib.ExitStack()
+
+    def close(self) -> None:
+        """Close logs and trackers, whatever happened."""
+        self._opened.close()
+
+    def begin(self) -> None:
+        """Record the run, in place of an earlier one, and open its logs."""
+        config = dump_config(self.config)
+        run_folder.clear(self.folder)
+        run_folder.write_run(self.folder, fingerprint=self.fingerprint, config=config)
+        self._open_logs(0, 0)
+        if self.training.eval_strategy != "no":
+            self.evaluate()
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that verifies, or from the start if there is none.
+
+        Raises:
+            IntegrityError: Data, base, tokenizer or configuration are not those of the run.
+            UsageError: The run has finished, and its checkpoints are gone.
+        """
+        from swe_scaffold.engine.checkpoint import (
+            newest_checkpoint,
+            remove_newer,
+            require_same_run,
+            restore,
+        )
+
+        record = run_folder.read_run(self.folder)
+        require_same_run(record["fingerprint"], self.fingerprint, where=str(self.folder))
+        for change in run_folder.changed_versions(record):
+            self.reporter.say(f"{show(change)}: the last bits may differ")
+        checkpoints = self.folder / run_folder.CHECKPOINTS
+        checkpoint, passed = newest_checkpoint(checkpoints, fingerprint=self.fingerprint)
+        for reason in passed:
+            self.reporter.say(f"passed over {show(reason, width=400)}")
+        if checkpoint is None and (self.folder / run_folder.MANIFEST).is_file():
+            raise UsageError(
+                "this run has finished, and no checkpoint is left to go on from",
+                where=str(self.folder),
+                hint="--overwrite trains it again",
+            )
+        if checkpoint is None:
+            self.reporter.say("no usable checkpoint: starting from step 0")
+            self.begin()
+            return
+        restore(self.loop, checkpoint)
+        keep = self._take_over(checkpoint.state, where=str(checkpoint.folder))
+        remove(self.folder / run_folder.MANIFEST)
+        remove_newer(checkpoints, checkpoint.step)
+        self._open_logs(keep, checkpoint.step)
+        self.reporter.say(f"going on from step {checkpoint.step}")
+
+    def _take_over(self, state: Mapping[str, Any], *, where: str) -> int:
+        """Put a checkpoint's sums in place; return how many bytes of the metrics it has seen."""
+        try:
+            self.best = (state["best"][0], state["best"][1]) if state["best"] else None
+            self.eval_nll = state["eval_nll"]
+            self.losses = (state["losses"][0], state["losses"][1])
+            self.window = [(nll, targets) for nll, targets in state["window"]]
+            self.pending = bool(state["pending_evaluation"])
+            return int(state["metrics_bytes"])
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise IntegrityError(f"malformed state: {error}", where=where) from None
+
+    def _open_logs(self, keep: int, step: int) -> None:
+        from swe_scaffold.engine.trackers import Trackers
+
+        self.metrics = AppendLog(self.folder / run_folder.METRICS, keep=keep)
+        self._opened.callback(self.metrics.close)
+        timing = self.folder / run_folder.TIMING
+        self.timing = AppendLog(timing, keep=run_folder.timing_bytes(timing, step))
+        self._opened.callback(self.timing.close)
+        tracking = self.folder / "tracking"
+        self.trackers = Trackers(self.training.report_to, tracking, dump_config(self.config))
+        self._opened.callback(self.trackers.finish)
+
+    def train(self, stop: StopRequest) -> None:
+        """Take the remaining steps.
+
+        Raises:
+            Stopped: A signal arrived; a checkpoint was saved.
+        """
+        from swe_scaffold.engine.loop import run
+
+        self.stop = stop
+        total = self.loop.settings.steps
+        with self.reporter.progress("training", total, unit="steps") as track:
+            track.advance(self.loop.step)
+            if self.pending:
+                self._after_step()
+
+            def after_step(metrics: StepMetrics) -> None:
+                self._log(metrics)
+                speed = metrics.tokens / max(metrics.wall_seconds, 1e-9)
+                track.advance(1, f"loss {metrics.loss:.4f}, {speed:,.0f} tokens/s")
+                self._after_step()
+
+            run(self.loop, self.data.trained, self.order, after_step)
+
+    def _after_step(self) -> None:
+        step, last = self.loop.step, self.loop.step == self.loop.settings.steps
+        improved, self.pending = False, False
+        if self._due(self.training.eval_strategy, self.training.eval_steps) or (
+            last and self.training.eval_strategy != "no"
+        ):
+            improved = self.evaluate()
+        save = last or self._due(self.training.save_strategy, self.training.save_steps)
+        if save or (improved and self.training.load_best) or self.stop.asked:
+            self.save()
+        if self.stop.asked and (self.pending or not last):
+            raise Stopped(
+                self.stop.signal_number,
+                f"stopped at step {step}, a checkpoint was saved",
+                hint="resume with: the same command and --resume",
+            )
+
+    def _due(self, strategy: str, every: int) -> bool:
+        if strategy == "steps":
+            return self.loop.step % every == 0
+        return strategy == "epoch" and self.loop.step % self.order.steps_per_epoch == 0
+
+    def _log(self, metrics: StepMetrics) -> None:
+        from swe_scaffold.engine.devices import peak_memory_bytes
+
+        line = asdict(metrics)
+        seconds = line.pop("wall_seconds")
+        self.metrics.append(line)
+        self.timing.append(
+            {
+                "step": metrics.step,
+                "wall_seconds": round(seconds, 4),
+                "tokens_per_second": round(metrics.tokens / max(seconds, 1e-9), 1),
+                "peak_memory_bytes": peak_memory_bytes(self.base.device),
+            }
+        )
+        self.trackers.log({key: line[key] for key in ("loss", "lr", "grad_norm")}, metrics.step)
+        self.losses = (
+            self.losses[0] + metrics.loss * metrics.targets,
+            self.losses[1] + metrics.targets,
+        )
+        self.window.append((metrics.loss * metrics.targets, metrics.targets))
+        if metrics.step % self.training.logging_steps == 0:
+            nll, targets = (math.fsum(part) for part in zip(*self.window, strict=True))
+            self.window.clear()
+            norm = metrics.grad_norm
+            shown = "float16 overflow, step skipped" if norm is None else f"grad norm {norm:.3f}"
+            self.reporter.say(
+                f"step {metrics.step}/{self.loop.settings.steps}  loss {nll / targets:.4f}  "
+                f"lr {metrics.lr:.2e}  {shown}"
+            )
+
+    def evaluate(self) -> bool:
+        """Score the hold-out; return whether it is the best so far.
+
+        Where a signal comes first, nothing is recorded and `pending` is set.
+
+        Raises:
+            DivergedError: A row's likelihood is not finite.
+        """
+        if not self.data.held_out:
+            return False
+        totals = []
+        for total in self._hold_out_totals():
+            if self.stop.asked:
+                self.pending = True
+                return False
+            totals.append(total)
+        tokens = sum(row.targets for row in self.data.held_out)
+        self.eval_nll = math.fsum(totals) / tokens
+        step = self.loop.step
+        self.metrics.append({"step": step, "eval_nll": self.eval_nll, "eval_tokens": tokens})
+        self.trackers.log({"eval_nll": self.eval_nll}, step)
+        self.reporter.say(f"step {step}  hold-out NLL {self.eval_nll:.4f} ({tokens} tokens)")
+        if step and (self.best is None or self.eval_nll < self.best[0]):
+            self.best = (self.eval_nll, step)
+            return True
+        return False
+
+    def _hold_out_totals(self) -> Iterator[float]:
+        from swe_scaffold.engine.scoring import score
+
+        rows = self.data.held_out
+        for row in score(
+            self.loop.model,
+            rows,
+            batch_size=self.config.evaluation.batch_size,
+            pad_id=self.renderer.pad_id,
+            device=self.base.device,
+        ):
+            if not math.isfinite(row.total):
+                name = show(rows[row.index].instance_id, width=60)
+                raise DivergedError(
+                    f"the hold-out NLL is not finite at step {self.loop.step}; row: {name}",
+                    hint="lower training.learning_rate, or train in another dtype",
+                )
+            yield row.total
+
+    def save(self) -> None:
+        """Write a checkpoint and remove those beyond the limit."""
+        from swe_scaffold.engine.checkpoint import prune, save_checkpoint
+
+        folder = self.folder / run_folder.CHECKPOINTS
+        state = {
+            "metrics_bytes": self.metrics.sync(),
+            "best": list(self.best) if self.best else None,
+            "eval_nll": self.eval_nll,
+            "losses": list(self.losses),
+            "window": self.window,
+            "pending_evaluation": self.pending,
+        }
+        save_checkpoint(folder, self.loop, fingerprint=self.fingerprint, state=state)
+        best = self.best[1] if self.best and self.training.load_best else None
+        prune(folder, keep=self.training.save_total_limit, also=best)
+
+    def finish(self, wall_seconds: float) -> TrainingResult:
+        """Write adapter, tokenizer, ledger, card and, last, the manifest."""
+        from swe_scaffold.engine.adapter import save_adapter
+
+        if self.training.load_best and self.best:
+            self._load_best(self.best[1])
+        save_adapter(self.loop.model, self.folder, base_name=self.base.public_name)
+        tokenizer_files = run_folder.copy_files(self.renderer.tokenizer.files, self.folder)
+        rows = sorted((row.instance_id, row.sha256) for row in self.data.trained)
+        write_json(self.folder / run_folder.TRAINED_ROWS, rows)
+        write_jsonl(self.folder / run_folder.SKIPPED, (asdict(row) for row in self.data.skipped))
+        self.metrics.sync()
+        self.close()
+        result = self._result(wall_seconds)
+        facts = {
+            "base_name": self.base.public_name,
+            "base": base_entry(self.base, self.folder),
+            "config": dump_config(self.config),
+            "fingerprint": self.fingerprint,
+            "counts": result.counts,
+            "result": {
+                "steps": result.steps,
+                "epochs": result.epochs,
+                "train_loss": result.train_loss,
+                "eval_nll": result.eval_nll,
+                "best_step": result.best_step,
+            },
+            "notes": list(result.notes),
+            "finished": utc_now(),
+            "wall_seconds": round(wall_seconds, 1),
+        }
+        run_folder.write_card(self.folder, facts)
+        names = ["adapter_model.safetensors", "adapter_config.json", "README.md", *tokenizer_files]
+        names += [run_folder.METRICS, run_folder.TRAINED_ROWS, run_folder.SKIPPED]
+        run_folder.finish(self.folder, facts, names=names)
+        return result
+
+    def _load_best(self, step: int) -> None:
+        from swe_scaffold.engine.adapter import WEIGHTS, put_tensors, read_tensors
+        from swe_scaffold.engine.checkpoint import open_checkpoint
+
+        path = self.folder / run_folder.CHECKPOINTS / f"step-{step}"
+        weights = open_checkpoint(path).folder / WEIGHTS
+        put_tensors(self.loop.model, read_tensors(weights), where=str(weights))
+        self.reporter.say(f"ending with step {step}, the lowest hold-out NLL")
+
+    def _result(self, wall_seconds: float) -> TrainingResult:
+        nll, targets = self.losses
+        best = self.best if self.training.load_best else None
+        return TrainingResult(
+            folder=self.folder,
+            steps=self.loop.step,
+            epochs=round(self.loop.step / self.order.steps_per_epoch, 4),
+            train_loss=nll / targets,
+            eval_nll=best[0] if best else self.eval_nll,
+            best_step=best[1] if best else None,
+            counts=self.data.counts(),
+            wall_seconds=wall_seconds,
+            notes=self.data.notes,
+        )
