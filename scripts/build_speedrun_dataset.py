@@ -1,0 +1,11 @@
+"""Build a dataset: the same as `swe-scaffold build`, from a bare clone."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from swe_scaffold.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["build", *sys.argv[1:]], prog=Path(__file__).name))

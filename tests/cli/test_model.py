@@ -1,0 +1,172 @@
+"""train and evaluate on a tiny model: results, progress, refusals, interruption and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import ROOT, Done, Run, command, task, write_rows
+from tests.tiny import tiny_model, tiny_tokenizer
+
+pytestmark = pytest.mark.slow
+
+TRAINING = {
+    "max_steps": 4,
+    "learning_rate": 4e-3,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 1,
+    "eval_steps": 2,
+    "save_steps": 2,
+    "logging_steps": 2,
+    "max_length": 400,
+    "min_prompt_tokens": 16,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model, a configuration and built rows."""
+    folder = tmp_path_factory.mktemp("place")
+    model = tiny_model(folder, tiny_tokenizer(folder))
+    config = {"training": {**TRAINING, "model_name": str(model), "output_dir": str(folder / "run")}}
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    write_rows(folder / "tasks.jsonl", [task(number) for number in range(16)])
+    sources = ["--dataset", folder / "tasks.jsonl", "--output", folder / "rows.jsonl"]
+    done = command("build", *sources, "--emit-test", "--set", "dataset.dev_split=0.6", "-q")
+    assert done.code == 0, done.err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Done:
+    """The run that the others look at."""
+    done = command("train", place / "config.json", place / "rows.jsonl")
+    assert done.code == 0, done.err
+    return done
+
+
+def test_train_reports_the_run_and_the_next_command(trained: Done, place: Path) -> None:
+    run = place / "run"
+    assert "  optimizer steps    4 (" in trained.out
+    assert f"  adapter            {run}\n" in trained.out
+    next_line = trained.out.rstrip("\n").split("\n")[-1]
+    assert next_line == f"next: swe-scaffold evaluate {run} {place}/rows.test.jsonl --compare-base"
+    for name in ("adapter_model.safetensors", "manifest.json", "metrics.jsonl", "report.html"):
+        assert (run / name).is_file(), name
+
+
+def test_progress_is_on_stderr(trained: Done) -> None:
+    assert "step 2/4  loss " in trained.err
+    assert "hold-out NLL" in trained.err
+    assert "step 2/4" not in trained.out
+
+
+def test_quiet_training_says_nothing_and_prints_one_document(run: Run, place: Path) -> None:
+    done = run(
+        *("train", place / "config.json", place / "rows.jsonl", "--output", "quiet"),
+        *("--max-steps", 2, "-q", "--json", "--set", "training.eval_strategy=no"),
+    )
+    assert (done.code, done.err) == (0, "")
+    assert done.value["steps"] == 2
+    assert done.value["folder"] == "quiet"
+    assert done.value["eval_nll"] is None
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_folder_with_a_run_is_refused(run: Run, place: Path) -> None:
+    done = run("train", place / "config.json", place / "rows.jsonl")
+    assert done.code == 2
+    assert done.err.startswith(
+        f"error: {place}/run: the output folder is not empty\nhint: --resume"
+    )
+
+
+@pytest.mark.usefixtures("trained")
+def test_evaluate_prints_what_it_writes(run: Run, place: Path) -> None:
+    flags = ["--compare-base", "--shuffled-control"]
+    done = run("evaluate", place / "run", place / "rows.test.jsonl", *flags)
+    assert done.code == 0, done.err
+    written = Path(done.out.rstrip("\n").rpartition("written: ")[2])
+    report = json.loads(written.read_text("utf-8"))
+    assert f"rows: {report['data']['rows']} = scored {report['data']['scored']} + " in done.out
+    assert "value [95 % interval]" in done.out
+    assert f"tuned - base: {report['comparison']['effect']['value']:.3f}"[:16] in done.out
+    assert "own prompt - other prompt: " in done.out
+    assert "seen in training" not in done.out
+    value = run("evaluate", place / "run", place / "rows.test.jsonl", *flags, "--json", "-q").value
+    assert value["unseen"]["nll"] == report["unseen"]["nll"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_evaluate_warns_of_rows_it_was_trained_on(run: Run, place: Path) -> None:
+    flags = ["--cluster-by", "row", "--batch-size", 3, "--output", "out"]
+    flags += ["--set", "evaluation.alpha=0.1"]
+    done = run("evaluate", place / "run", place / "rows.jsonl", *flags)
+    assert done.code == 0, done.err
+    assert "seen in training" in done.out
+    assert "beware: every row of this file was trained on" in done.out
+    assert "by row\n" in done.out
+    assert "value [90 % interval]" in done.out
+    assert Path("out/scores.jsonl").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_saved_and_goes_on(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, trained: Done
+) -> None:
+    from swe_scaffold.engine.loop import Loop
+
+    take = Loop.take
+
+    def stop_at_3(loop: Loop, rows: Any) -> Any:
+        if loop.step == 2:
+            os.kill(os.getpid(), number)
+        return take(loop, rows)
+
+    arguments = ["train", place / "config.json", place / "rows.jsonl", "--output", "stopped"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "take", stop_at_3)
+        done = run(*arguments)
+    assert (done.code, done.out) == (code, "")
+    assert "error: stopped at step 3, a checkpoint was saved\nhint: " in done.err
+    again = run(*arguments, "--resume")
+    assert again.code == 0, again.err
+    name = "adapter_model.safetensors"
+    assert Path("stopped", name).read_bytes() == (place / "run" / name).read_bytes()
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_recomputation_in_the_docs_gives_the_same_number(
+    run: Run, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs/evaluation.md").read_text("utf-8")
+    from_scores, from_models = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    done = run("evaluate", place / "run", place / "rows.test.jsonl", "--output", ".", "--json")
+    nll = done.value["unseen"]["nll"]["value"]
+    exec(from_scores, {})
+    assert float(capsys.readouterr().out.split()[0]) == pytest.approx(nll, abs=1e-12)
+    model = json.loads((place / "config.json").read_text("utf-8"))["training"]["model_name"]
+    code, count = re.subn(
+        r"^run, base, data = .*$",
+        f"run, base, data = {str(place / 'run')!r}, {model!r}, {str(place / 'rows.test.jsonl')!r}",
+        from_models,
+        flags=re.MULTILINE,
+    )
+    assert count == 1
+    exec(code, {})
+    assert float(capsys.readouterr().out) == pytest.approx(nll, abs=1e-6)
+
+
+def test_a_missing_model_is_an_environment_failure(run: Run, place: Path) -> None:
+    done = run(
+        *("train", place / "config.json", place / "rows.jsonl", "--output", "x", "--offline"),
+        *("--set", "training.model_name=owner/not-here"),
+    )
+    assert done.code == 4
+    assert done.err.startswith("error: cannot get owner/not-here: ")

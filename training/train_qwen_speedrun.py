@@ -1,0 +1,11 @@
+"""Fine-tune a model: the same as `swe-scaffold train`, from a bare clone."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from swe_scaffold.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["train", *sys.argv[1:]], prog=Path(__file__).name))
