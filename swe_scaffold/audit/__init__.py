@@ -152,13 +152,15 @@ def audit_files(  # noqa: PLR0913 one argument per option of the command
     findings: list[Finding] = []
     audited = list(_load([Path(path) for path in paths], findings))
     for file in audited:
-        findings += _judge_rows(file.loaded)
+        findings += _judge_rows(file.loaded, file.role)
     for left, right in combinations(audited, 2):
         findings += _judge_pair(left, right)
     tokens: dict[int, TokenReport] = {}
     notes = []
     if model is None:
-        notes.append("tokens, masks and the cost of cutting need a tokenizer: name one as model")
+        notes.append(
+            "tokens, masks and the cost of cutting need a tokenizer: name one with --model"
+        )
     else:
         from swe_scaffold.audit.coverage import TokenLimits, measure_tokens
         from swe_scaffold.rendering import Renderer
@@ -219,7 +221,7 @@ def _report(file: _Audited, tokens: TokenReport | None) -> FileReport:
     )
 
 
-def _judge_rows(file: LoadedFile) -> Iterator[Finding]:
+def _judge_rows(file: LoadedFile, role: str) -> Iterator[Finding]:
     where, examples = str(file.path), file.examples
     if file.problems:
         message = f"{len(file.problems)} of {file.rows} rows cannot be used"
@@ -230,11 +232,11 @@ def _judge_rows(file: LoadedFile) -> Iterator[Finding]:
     if pairs := reused_ids(examples):
         message = f"{len(pairs)} rows have an earlier row's instance_id and other content"
         yield Finding("warning", "reused_id", message, where, _show_pairs(file, file, pairs))
-    yield from _judge_labels(file)
+    yield from _judge_labels(file, role)
     yield from _judge_text(file)
 
 
-def _judge_labels(file: LoadedFile) -> Iterator[Finding]:
+def _judge_labels(file: LoadedFile, role: str) -> Iterator[Finding]:
     where, examples = str(file.path), file.examples
     empty = [index for index, example in enumerate(examples) if not has_response(example)]
     failed = [
@@ -242,7 +244,9 @@ def _judge_labels(file: LoadedFile) -> Iterator[Finding]:
         for index, example in enumerate(examples)
         if example.label is SpeedrunLabel.FAILURE and has_response(example)
     ]
-    if len(empty) == len(examples):
+    if not examples and role == "test":
+        yield Finding("info", "empty_hold_out", "the hold-out has no rows", where)
+    elif len(empty) == len(examples):
         message = "no rows" if not examples else "no row has a response: there is nothing to train"
         yield Finding("error", "nothing_to_train", message, where)
     elif empty:

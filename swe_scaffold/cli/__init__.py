@@ -187,6 +187,8 @@ def _calm_libraries(debug: bool, *, offline: bool) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # On busy cores, threads that spin while they wait take twice as long as threads that sleep.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Other packages' plugins for pydantic would be imported and run.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if not debug:

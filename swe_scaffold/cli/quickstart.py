@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,22 +13,25 @@ import typer
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.data import label_counts
 from swe_scaffold.cli.model import comparison_lines
-from swe_scaffold.cli.tables import number, table
+from swe_scaffold.cli.tables import level, number, place, table
 from swe_scaffold.files import write_text
-from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
     from swe_scaffold.quickstart import QuickstartResult
 
 
-@command(APP, "quickstart")
+@command(APP, "quickstart", examples=("swe-scaffold quickstart",))
 def quickstart(
     session: Session,
-    output: Annotated[Path, typer.Option(help="Folder for everything it makes.")] = Path(
-        "artifacts/quickstart"
-    ),
+    output: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for everything it makes.")
+    ] = Path("artifacts/quickstart"),
 ) -> None:
-    """Run the whole pipeline on the embedded default: about three minutes, no GPU, no network."""
+    """Run the whole pipeline on the embedded default.
+
+    Tasks are made from Python's own library, a tiny model on the spot: no account, no GPU and no
+    network, and a few minutes on two cores.
+    """
     from swe_scaffold.quickstart import quickstart as run
     from swe_scaffold.quickstart import result_value
     from swe_scaffold.report import run_page
@@ -44,6 +50,7 @@ def quickstart(
 def _text(result: QuickstartResult, page: Path) -> str:
     report = result.evaluation.report
     base, tuned, ledger = report["base"], report["unseen"], result.build.counts
+    program = _program()
     rows = [
         [title, number(base[key]), number(tuned[key])]
         for key, title in (
@@ -58,8 +65,8 @@ def _text(result: QuickstartResult, page: Path) -> str:
     ]
     count = tuned["nll"]
     lines = [
-        f"{count['n']} unseen rows of {count['clusters']} held-out packages, 95 % intervals "
-        f"({count['ci_method']}):",
+        f"{count['n']} unseen rows of {count['clusters']} held-out packages, "
+        f"{level(count)} intervals ({count['ci_method']}):",
         table(["", "base", "tuned"], rows),
         "",
         "NLL by token class:",
@@ -77,15 +84,22 @@ def _text(result: QuickstartResult, page: Path) -> str:
         "time: " + ", ".join(f"{name} {value:.0f} s" for name, value in result.seconds.items()),
         "",
         "next:",
-        f"  swe-scaffold show {show(result.build.output)} --model {show(result.model)}",
-        f"  swe-scaffold audit {show(result.build.output)} --model {show(result.model)}",
-        "  swe-scaffold build --dataset YOUR_TASKS.jsonl --emit-test   (your own data)",
+        f"  {program} show {place(result.build.output)} --model {place(result.model)}",
+        f"  {program} audit {place(result.build.output)} --model {place(result.model)}",
+        f"  {program} build --dataset YOUR_TASKS.jsonl --emit-test",
         "",
-        f"report:  {show(page)}",
-        f"adapter: {show(result.training.folder)}",
-        f"data:    {show(result.build.output)}",
-        f"tasks:   {show(result.tasks)}",
-        f"model:   {show(result.model)}",
-        f"config:  {show(result.config)}",
+        f"report:  {place(page)}",
+        f"adapter: {place(result.training.folder)}",
+        f"data:    {place(result.build.output)}",
+        f"tasks:   {place(result.tasks)}",
+        f"model:   {place(result.model)}",
+        f"config:  {place(result.config)}",
     ]
     return "\n".join(lines)
+
+
+def _program() -> str:
+    """Return how this program is called here; `make` does not put it on the path."""
+    if shutil.which("swe-scaffold"):
+        return "swe-scaffold"
+    return os.path.relpath(Path(sys.executable).with_name("swe-scaffold"))

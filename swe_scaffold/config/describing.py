@@ -18,6 +18,7 @@ PAGE = "docs/configuration.md lists every key with its type and default"
 _ALIASES = {
     "source_dataset": "dataset.dataset",
     "train_split": "dataset.dev_split",
+    "limit": "dataset.max_examples",
     "lr": "training.learning_rate",
     "epochs": "training.num_train_epochs",
     "evaluation_strategy": "training.eval_strategy",

@@ -156,8 +156,13 @@ def _shuffled_control(
     scorer: Scorer,
     settings: EvaluationConfig,
 ) -> dict[str, Any]:
-    """Compare own prompts with other prompts of the same group, under the evaluated model."""
-    swapped = shuffled_pairs(rendered.pairs, seed=settings.seed)
+    """Compare own prompts with other prompts of the same group, under the evaluated model.
+
+    Rows seen in training are left out where there are unseen ones.
+    """
+    unseen = [index for index, row in enumerate(scores) if row.sha256 not in target.trained]
+    chosen = unseen or range(len(scores))
+    swapped = shuffled_pairs(rendered.pairs, chosen, seed=settings.seed)
     results = scorer.renderer.render_many(
         [example for _, example in swapped],
         max_length=target.max_length,
@@ -168,7 +173,7 @@ def _shuffled_control(
         for (index, example), row in zip(swapped, results, strict=True)
         if isinstance(row, TokenizedExample)
     ]
-    left_out = len(rendered.pairs) - len(kept)
+    left_out = len(chosen) - len(kept)
     if not kept:
         return {"comparison": None, "left_out": left_out, "reason": "no group has two prompts"}
     others = scorer.run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -133,15 +133,20 @@ def _example_score(
 
 
 def shuffled_pairs(
-    pairs: Sequence[tuple[Example, TokenizedExample]], *, seed: int
+    pairs: Sequence[tuple[Example, TokenizedExample]],
+    chosen: Iterable[int] | None = None,
+    *,
+    seed: int,
 ) -> list[tuple[int, Example]]:
     """Give each row another row's prompt of the same group: (index, example with that prompt).
 
     Within each group a seeded order is shifted by one, so that no row keeps its own. Rows alone in
-    their group, chats, and rows whose neighbour has the same prompt are left out.
+    their group, chats, and rows whose neighbour has the same prompt are left out; `chosen` limits
+    the rows that take part.
     """
     groups: dict[str, list[int]] = {}
-    for index, (example, _) in enumerate(pairs):
+    for index in range(len(pairs)) if chosen is None else chosen:
+        example = pairs[index][0]
         if not example.messages:
             groups.setdefault(example.group, []).append(index)
     generator = np.random.default_rng(seed)

@@ -103,8 +103,8 @@ def control(report: Mapping[str, Any]) -> Sentence | None:
         f"{_over(effect)}."
     )
     seen, left_out = whole(report.get("rows_seen_in_training")), whole(part.get("left_out"))
-    if seen:
-        text += f" {counted(seen, 'row')} of the evaluation had been seen in training."
+    if seen and not whole(report.get("rows_unseen")):
+        text += " All of these rows had been seen in training."
     if left_out:
         text += f" Left out: {counted(left_out, 'row')} without such a partner."
     return Sentence(kind, leads[kind], text)

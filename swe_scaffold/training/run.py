@@ -207,7 +207,7 @@ class Run:
             raise Stopped(
                 self.stop.signal_number,
                 f"stopped at step {step}, a checkpoint was saved",
-                hint="resume with: the same command and --resume",
+                hint="resume with the same command, --resume added and --overwrite left out",
             )
 
     def _due(self, strategy: str, every: int) -> bool:

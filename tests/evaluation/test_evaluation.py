@@ -355,10 +355,11 @@ def test_the_shuffled_control_is_a_derangement_within_groups(made: Path) -> None
     chat = renamed(
         example(51), messages=(Message("user", "q"), Message("assistant", "a")), repo="owner/repo0"
     )
-    rows = [*examples(0, 12), *same, alone, chat]
+    pair = [renamed(example(n), repo="owner/pair") for n in (60, 61)]
+    rows = [*examples(0, 12), *pair, *same, alone, chat]
     pairs: Any = [(row, None) for row in rows]
     swapped = shuffled_pairs(pairs, seed=3)
-    assert [index for index, _ in swapped] == list(range(12))
+    assert [index for index, _ in swapped] == list(range(14))
     prompts = {row.prompt: row for row in rows}
     for index, row in swapped:
         own, other = rows[index], prompts[row.prompt]
@@ -367,7 +368,7 @@ def test_the_shuffled_control_is_a_derangement_within_groups(made: Path) -> None
         assert other.prompt != own.prompt
         assert other.group == own.group
     # Every prompt is given away once: a permutation, not a choice.
-    assert Counter(row.prompt for _, row in swapped) == Counter(row.prompt for row in rows[:12])
+    assert Counter(row.prompt for _, row in swapped) == Counter(row.prompt for row in rows[:14])
     assert swapped == shuffled_pairs(pairs, seed=3)
     assert swapped != shuffled_pairs(pairs, seed=4)
 

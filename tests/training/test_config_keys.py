@@ -32,6 +32,8 @@ from tests.tiny_runs import (
     write_rows,
 )
 
+RANDOM = "random.safetensors"
+
 
 @dataclass
 class Kit:
@@ -317,6 +319,14 @@ def seed(kit: Kit) -> None:
     assert [line["tokens"] for line in steps(first)] != [line["tokens"] for line in steps(other)]
     name = next(name for name in adapter(first) if "lora_A" in name)
     assert not torch.equal(adapter(first)[name], adapter(other)[name])
+    # One row has one order: what is left to differ is what dropout draws from.
+    options: dict[str, Any] = {"rows": write_rows(kit.place / "one.jsonl", examples(0, 1))}
+    options |= {"eval_strategy": "no", "max_steps": 1}
+    states = [
+        tensors(kit.run(f"one-{value}", seed=value, **options) / "checkpoints/step-1" / RANDOM)
+        for value in (1, 2)
+    ]
+    assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
 
 
 class Diary:
@@ -397,6 +407,10 @@ def load_best(kit: Kit) -> None:
     assert kit.result.eval_nll == scored[6]
     final = last / "checkpoints" / "step-6" / "adapter_model.safetensors"
     assert (last / "adapter_model.safetensors").read_bytes() == final.read_bytes()
+    worse = kit.run("worse", load_best=True, **{**options, "learning_rate": 30.0, "max_steps": 2})
+    before, *after = [line["eval_nll"] for line in evaluations(worse)]
+    assert min(after) > before
+    assert kit.result.best_step == 1 + after.index(min(after))
     alone = write_rows(kit.place / "alone.jsonl", examples(0, 12))
     with pytest.raises(ConfigError, match="needs held-out rows"):
         train(

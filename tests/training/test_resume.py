@@ -368,6 +368,14 @@ def test_resume_refuses_another_configuration_by_key(
     assert error.value.exit_code == 5
 
 
+def test_the_record_is_compared_before_there_is_a_checkpoint(
+    model: Path, data: Path, half: Path
+) -> None:
+    shutil.rmtree(half / "checkpoints")
+    with pytest.raises(IntegrityError, match=r"different: training\.seed \(was 42, is 1\)"):
+        train(make_config(model, half, seed=1), data, resume=True)
+
+
 def test_resume_refuses_another_dtype(model: Path, data: Path, half: Path) -> None:
     with pytest.raises(IntegrityError, match=r"device \(was cpu/float32, is cpu/bfloat16\)"):
         train(make_config(model, half, dtype="bfloat16"), data, resume=True)
