@@ -145,6 +145,16 @@ def test_empty_and_failed_rows_are_counted(tmp_path: Path) -> None:
     assert summary["empty_responses"] == 1
 
 
+def test_a_hold_out_without_rows_is_told_and_is_no_error(tmp_path: Path) -> None:
+    source = write(tmp_path / "rows.jsonl", rows(0, 9))
+    config = DatasetConfig(dev_split=1.0)
+    build_dataset(config, output=tmp_path / "x.jsonl", sources=[str(source)], emit_test=True)
+    assert BuiltFiles.of(tmp_path / "x.jsonl").test.read_bytes() == b""
+    report = audit_files([tmp_path / "x.jsonl"])
+    assert "empty_hold_out" in codes(report, "info")
+    assert report.verdict != "failed"
+
+
 def test_a_file_that_teaches_nothing_fails(tmp_path: Path) -> None:
     report = audit_files([write(tmp_path / "a.jsonl", rows(0, 3, response=""))])
     assert codes(report, "error") == {"nothing_to_train"}

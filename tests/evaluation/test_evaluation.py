@@ -384,6 +384,19 @@ def test_the_shuffled_control_compares_the_same_tokens(made: Path) -> None:
     assert control["comparison"]["base_nll"] != own
 
 
+def test_the_control_leaves_trained_rows_out_where_there_are_unseen_ones(
+    made: Path, tmp_path: Path
+) -> None:
+    write_rows(tmp_path / "mixed.jsonl", examples(4, 20))
+    report = evaluate(tmp_path, "mixed.jsonl", model=made / "run", shuffled_control=True).report
+    control = report["shuffled_prompts"]
+    assert (report["rows_seen_in_training"], control["comparison"]["effect"]["n"]) == (8, 8)
+    own = report["unseen"]["nll"]["value"]
+    assert control["comparison"]["tuned_nll"] == pytest.approx(own, rel=1e-12)
+    seen = evaluate(made, "rows.jsonl", shuffled_control=True).report["shuffled_prompts"]
+    assert seen["comparison"]["effect"]["n"] == 12
+
+
 def test_rows_alone_in_their_group_leave_no_control(made: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "few.jsonl", examples(12, 16))
     control = evaluate(tmp_path, "few.jsonl", model=made / "run", shuffled_control=True).report[
