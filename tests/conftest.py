@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,11 @@ os.environ.update(
 # The same examples on every run, and no verdict on how busy the machine is.
 settings.register_profile("house", deadline=None, derandomize=True)
 settings.load_profile("house")
+
+# A script's background job starts with SIGINT ignored, under nohup with SIGHUP ignored; the package
+# leaves ignored signals alone, so tests that send them need what a terminal gives.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -32,6 +32,8 @@ from tests.tiny_runs import (
     write_rows,
 )
 
+pytestmark = pytest.mark.slow
+
 RANDOM = "random.safetensors"
 
 

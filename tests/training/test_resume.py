@@ -39,6 +39,8 @@ from tests.tiny_runs import (
     write_split,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
