@@ -19,6 +19,7 @@ from swe_scaffold.rendering import (
     Renderer,
     read_tokenizer,
     target_classes,
+    templates,
 )
 from swe_scaffold.rendering.proof import prove
 from swe_scaffold.types import Example, Message, TokenizedExample, ToolCall, Verdict
@@ -76,6 +77,24 @@ def test_an_unknown_template_never_runs_unless_the_user_says_so(tmp_path: Path) 
     broken = tiny_tokenizer(tmp_path, template="{{ raise_exception('no') }}")
     with pytest.raises(IntegrityError, match="fails"):
         Renderer.load(broken, trust_template=True)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "time"),
+        ("{{ 'a' * 10**9 }}", "MemoryError"),
+        ("{{ 'a' * 9 * 10**7 }}", "MemoryError|reply of more than"),
+        ("{{ ''.__class__.__mro__ }}", "SecurityError"),
+    ],
+    ids=["endless", "memory", "reply", "escape"],
+)
+def test_a_trusted_template_is_held_to_its_time_and_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str, why: str
+) -> None:
+    monkeypatch.setattr(templates, "SECONDS", 1.0)
+    with pytest.raises(IntegrityError, match=why):
+        Renderer.load(tiny_tokenizer(tmp_path, template=template), trust_template=True)
 
 
 @pytest.mark.parametrize(

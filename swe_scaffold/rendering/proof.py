@@ -10,6 +10,7 @@ because generation starts after the header and never sees the merged token.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.rendering.formats import FORMATS, ChatML, Piece, trains
 from swe_scaffold.rendering.runs import Encoded, encode_texts, join, to_runs
+from swe_scaffold.rendering.templates import OwnTemplate
 from swe_scaffold.rendering.tokens import ChatTokenizer
 from swe_scaffold.types import Example, Message, ToolCall, Verdict
 
@@ -46,26 +48,27 @@ def prove(
     chat_format: ChatML,
     controls: Mapping[str, int],
 ) -> RenderProof:
-    """Prove encoded rows; the tokenizer's own template runs here, known or trusted by then.
+    """Prove encoded rows against the tokenizer's own template, known or trusted by then.
 
     Raises:
         IntegrityError: Naming the row and what differs.
     """
     prover = _Prover(tokenizer, chat_format, controls)
     total = RenderProof(end_is_stop=prover.end_is_stop)
-    for example, encoded in rows:
-        one = RenderProof(verdicts=1)
-        if isinstance(encoded, Encoded):
-            one = prover.check(example, encoded)
-        total = RenderProof(
-            rows=total.rows + one.rows,
-            identical=total.identical + one.identical,
-            boundary_merges=total.boundary_merges + one.boundary_merges,
-            spelt_controls=total.spelt_controls + one.spelt_controls,
-            verdicts=total.verdicts + one.verdicts,
-            targets=total.targets + one.targets,
-            end_is_stop=total.end_is_stop,
-        )
+    with closing(prover.template):
+        for example, encoded in rows:
+            one = RenderProof(verdicts=1)
+            if isinstance(encoded, Encoded):
+                one = prover.check(example, encoded)
+            total = RenderProof(
+                rows=total.rows + one.rows,
+                identical=total.identical + one.identical,
+                boundary_merges=total.boundary_merges + one.boundary_merges,
+                spelt_controls=total.spelt_controls + one.spelt_controls,
+                verdicts=total.verdicts + one.verdicts,
+                targets=total.targets + one.targets,
+                end_is_stop=total.end_is_stop,
+            )
     return total
 
 
@@ -75,7 +78,7 @@ def recognise(tokenizer: ChatTokenizer) -> ChatML:
     Raises:
         IntegrityError: It writes none of them.
     """
-    official, where = tokenizer.official, str(tokenizer.folder or "")
+    template, where = OwnTemplate(tokenizer), str(tokenizer.folder or "")
     ask, reply = Message("user", " a\n"), Message("assistant", "b ")
     call = Message("assistant", "c", tool_calls=(ToolCall("f", {"x": [1, "é"]}),))
     tool_chat = (
@@ -87,16 +90,18 @@ def recognise(tokenizer: ChatTokenizer) -> ChatML:
         reply,
     )
     tools = ({"type": "function", "function": {"name": "f", "parameters": {}}},)
-    for candidate in FORMATS:
-        probes: list[tuple[tuple[Message, ...], Any]] = [((ask, reply, ask), ())]
-        probes.append((tool_chat, tools) if candidate.tools else ((tool_chat[0], ask, reply), ()))
-        if all(
-            _template_text(official, messages, defined, generation=generation, where=where)
-            == _text(candidate.pieces(messages, defined, generation=generation))
-            for messages, defined in probes
-            for generation in (False, True)
-        ):
-            return candidate
+    with closing(template):
+        for candidate in FORMATS:
+            probes: list[tuple[tuple[Message, ...], Any]] = [((ask, reply, ask), ())]
+            system_chat = ((tool_chat[0], ask, reply), ())
+            probes.append((tool_chat, tools) if candidate.tools else system_chat)
+            if all(
+                template.text(messages, defined, generation=generation, where=where)
+                == _text(candidate.pieces(messages, defined, generation=generation))
+                for messages, defined in probes
+                for generation in (False, True)
+            ):
+                return candidate
     raise IntegrityError(
         "the chat template writes none of the formats known here",
         where=where,
@@ -109,7 +114,7 @@ class _Prover:
         self, tokenizer: ChatTokenizer, chat_format: ChatML, controls: Mapping[str, int]
     ) -> None:
         self.tokenizer, self.format, self.controls = tokenizer, chat_format, controls
-        self.official = tokenizer.official
+        self.official, self.template = tokenizer.official, OwnTemplate(tokenizer)
         self.end_id = controls[chat_format.end]
         stops = tokenizer.stop_ids
         self.end_is_stop = self.end_id in stops if stops else None
@@ -119,8 +124,7 @@ class _Prover:
     def check(self, example: Example, encoded: Encoded) -> RenderProof:
         where = example.instance_id
         text = _text(encoded.pieces)
-        own_text = _template_text(self.official, encoded.messages, example.tools, where=where)
-        if own_text != text:
+        if self.template.text(encoded.messages, example.tools, where=where) != text:
             raise IntegrityError("the tokenizer's own template writes another text", where=where)
         runs = to_runs(encoded.pieces, self.controls)
         normal = "".join(run.text if run.control >= 0 else self._normal(run.text) for run in runs)
@@ -204,41 +208,3 @@ def _spans(mask: Sequence[bool]) -> list[tuple[int, int]]:
         i for i in range(len(mask) + 1) if (i < len(mask) and mask[i]) != (i > 0 and mask[i - 1])
     ]
     return list(zip(edges[::2], edges[1::2], strict=True))
-
-
-def _template_text(
-    official: Any,
-    messages: Sequence[Message],
-    tools: Sequence[Mapping[str, Any]],
-    *,
-    generation: bool = False,
-    where: str = "",
-) -> str:
-    """Return what the tokenizer's own template writes.
-
-    Raises:
-        IntegrityError: The template fails on this chat.
-    """
-    try:
-        return str(
-            official.apply_chat_template(
-                [_as_dict(message) for message in messages],
-                tools=[dict(tool) for tool in tools] or None,
-                tokenize=False,
-                add_generation_prompt=generation,
-            )
-        )
-    except Exception as error:  # a template may raise anything
-        raise IntegrityError(
-            f"the tokenizer's own chat template fails: {error}", where=where
-        ) from error
-
-
-def _as_dict(message: Message) -> dict[str, Any]:
-    row: dict[str, Any] = {"role": message.role, "content": message.content}
-    if message.tool_calls:
-        row["tool_calls"] = [
-            {"type": "function", "function": {"name": c.name, "arguments": dict(c.arguments)}}
-            for c in message.tool_calls
-        ]
-    return row

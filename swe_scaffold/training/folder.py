@@ -10,18 +10,10 @@ from typing import Any
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.files import remove, write_bytes, write_json, write_text
 from swe_scaffold.manifest import SCHEMA, file_entries, provenance, read_manifest, write_manifest
+from swe_scaffold.rendering.tokens import TOKENIZER_FILES
 
 RUN, MANIFEST, METRICS, TIMING = "run.json", "manifest.json", "metrics.jsonl", "timing.jsonl"
 CHECKPOINTS, TRAINED_ROWS, SKIPPED = "checkpoints", "trained_rows.json", "skipped.jsonl"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 _OWN = (
     MANIFEST,
     METRICS,
