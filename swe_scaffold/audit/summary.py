@@ -15,19 +15,27 @@ from swe_scaffold.quality.length import measure
 from swe_scaffold.quality.overlap import repeated_rows, reused_ids
 from swe_scaffold.quality.responses import has_response
 from swe_scaffold.sources.examples import read_examples
-from swe_scaffold.types import Example
+from swe_scaffold.types import Example, SpeedrunLabel
 
 TOP_REPOS = 10
 
 
-def summarize(path: Path | str) -> dict[str, Any]:
+def summarize(path: Path | str, *, include_failures: bool = False) -> dict[str, Any]:
     """Return the summary of one file as JSON values; lengths are in characters.
+
+    `trainable` counts the rows that training would take before it knows their length in tokens:
+    those with a response and, unless `include_failures`, with the label success.
 
     Raises:
         DataError: The file cannot be read, or the first bad row.
     """
     file = read_examples(Path(path))
-    return {"path": str(path), "size": file.size, "sha256": file.sha256, **describe(file.examples)}
+    trainable = sum(
+        has_response(example) and (include_failures or example.label is SpeedrunLabel.SUCCESS)
+        for example in file.examples
+    )
+    about = {"path": str(path), "size": file.size, "sha256": file.sha256}
+    return {**about, **describe(file.examples), "trainable": trainable}
 
 
 def describe(examples: Sequence[Example]) -> dict[str, Any]:

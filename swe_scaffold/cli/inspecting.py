@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swe_scaffold.cli.app import APP, Session, command
-from swe_scaffold.cli.model import TrustTemplate
+from swe_scaffold.cli.model import Config, Set, TrustTemplate
 from swe_scaffold.cli.tables import counts, facts, place, table
 from swe_scaffold.terminal import show as visible
 
@@ -146,17 +146,25 @@ def _lengths(value: Mapping[str, Any]) -> str:
 def summarize(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Rows (JSONL).")],
+    config: Config = None,
+    set_: Set = None,
 ) -> None:
-    """Describe a file of rows in numbers."""
-    from swe_scaffold.audit.summary import summarize as describe
+    """Describe a file of rows in numbers.
 
-    value = describe(file)
+    Of the configuration, training.include_failures decides which rows would be trained.
+    """
+    from swe_scaffold.audit.summary import summarize as describe
+    from swe_scaffold.config import load_config
+
+    training = load_config(config, overrides=set_ or ()).training
+    value = describe(file, include_failures=training.include_failures)
     rows: list[tuple[str, object]] = [
         ("rows", value["rows"]),
         ("labels", counts(value["labels"])),
         ("responses", counts(value["response_sources"])),
         ("chats", value["chats"]),
         ("empty responses", value["empty_responses"]),
+        ("trainable", value["trainable"]),
         ("repositories", value["repos"]),
         ("most rows", counts(value["top_repos"])),
         ("prompt characters", _lengths(value["prompt_chars"])),

@@ -12,6 +12,7 @@ import typer
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.help import from_config
 from swe_scaffold.cli.tables import counts, facts, level, number, place, table
+from swe_scaffold.errors import UsageError
 from swe_scaffold.files import write_text
 
 if TYPE_CHECKING:
@@ -35,13 +36,18 @@ TrustTemplate = Annotated[
     "train",
     examples=(
         "swe-scaffold train configs/speedrun.json data/processed/swe-speedrun.jsonl",
-        "swe-scaffold train configs/speedrun.json rows.jsonl --set training.learning_rate=1e-4",
+        "swe-scaffold train rows.jsonl --set training.learning_rate=1e-4",
     ),
 )
 def train(  # noqa: PLR0913 one parameter per option
     session: Session,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration (JSON).")],
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="Rows to train on (JSONL).")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[CONFIG] DATA", help="Configuration (JSON), and rows to train on (JSONL)."
+        ),
+    ],
+    config: Config = None,
     output: Annotated[
         Path | None,
         from_config(
@@ -61,6 +67,13 @@ def train(  # noqa: PLR0913 one parameter per option
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the earlier run in the folder.")
     ] = False,
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY",
+            help="With --resume, let this key differ, on the record; repeatable.",
+        ),
+    ] = None,
     set_: Set = None,
     trust_template: TrustTemplate = False,
 ) -> None:
@@ -74,6 +87,7 @@ def train(  # noqa: PLR0913 one parameter per option
         "training.output_dir": None if output is None else str(output),
         "training.max_steps": max_steps,
     }
+    config, data = _config_and_data(paths, config)
     resolved = _load(session, config, set_, flags)
     from swe_scaffold.training import train_lora_model
 
@@ -82,6 +96,7 @@ def train(  # noqa: PLR0913 one parameter per option
         data,
         resume=resume,
         overwrite=overwrite,
+        allow_change=allow_change or (),
         offline=session.offline,
         trust_template=trust_template,
         reporter=session.reporter,
@@ -91,6 +106,19 @@ def train(  # noqa: PLR0913 one parameter per option
     write_text(result.folder / "report.html", run_page(result.folder))
     value = {**asdict(result), "folder": str(result.folder), "counts": dict(result.counts)}
     session.result(value, _training_text(result, data))
+
+
+def _config_and_data(paths: list[Path], config: Path | None) -> tuple[Path | None, Path]:
+    """Return the configuration, which may be named in two ways, and the data."""
+    if len(paths) == 2 and config is None:
+        return paths[0], paths[1]
+    if len(paths) == 1 and paths[0].suffix != ".json":
+        return config, paths[0]
+    raise UsageError(
+        "takes one configuration and one file of rows",
+        where="swe-scaffold train",
+        hint="swe-scaffold train configs/speedrun.json rows.jsonl",
+    )
 
 
 def _training_text(result: TrainingResult, data: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,9 +97,11 @@ def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
 
 
 def newest_checkpoint(
-    folder: Path, *, fingerprint: Mapping[str, str]
+    folder: Path, *, fingerprint: Mapping[str, str], allowed: Collection[str] = ()
 ) -> tuple[Checkpoint | None, list[str]]:
     """Return the newest checkpoint that verifies, and why newer ones were passed over.
+
+    Parts of the fingerprint named in `allowed` may differ.
 
     Raises:
         IntegrityError: It belongs to another run; the message names what differs.
@@ -111,7 +113,7 @@ def newest_checkpoint(
         except IntegrityError as error:
             passed.append(f"{path.name}: {error}")
             continue
-        require_same_run(checkpoint.fingerprint, fingerprint, where=str(path))
+        require_same_run(checkpoint.fingerprint, fingerprint, where=str(path), allowed=allowed)
         if checkpoint.step != step:
             passed.append(f"{path.name}: holds step {checkpoint.step}")
             continue
@@ -139,15 +141,20 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise IntegrityError(f"malformed: {error}", where=str(path)) from None
 
 
-def require_same_run(stored: Mapping[str, str], current: Mapping[str, str], *, where: str) -> None:
+def require_same_run(
+    stored: Mapping[str, str],
+    current: Mapping[str, str],
+    *,
+    where: str,
+    allowed: Collection[str] = (),
+) -> None:
     """Refuse to go on with other data, base, tokenizer or configuration.
 
     Raises:
-        IntegrityError: Names every part of the fingerprint that differs.
+        IntegrityError: Names every part of the fingerprint that differs and is not `allowed` to.
     """
-    different = sorted(
-        key for key in set(stored) | set(current) if stored.get(key) != current.get(key)
-    )
+    keys = sorted({*stored, *current} - set(allowed))
+    different = [key for key in keys if stored.get(key) != current.get(key)]
     if different:
         pairs = ", ".join(
             f"{key} (was {str(stored.get(key))[:40]}, is {str(current.get(key))[:40]})"
@@ -156,7 +163,9 @@ def require_same_run(stored: Mapping[str, str], current: Mapping[str, str], *, w
         raise IntegrityError(
             f"this run cannot go on, different: {pairs}",
             where=where,
-            hint="restore what changed, or start a new run with --overwrite or another output_dir",
+            hint="restore what changed, start a new run with --overwrite or another output_dir, or "
+            "go on all the same, on the record: "
+            + " ".join(f"--allow-change {key}" for key in different),
         )
 
 

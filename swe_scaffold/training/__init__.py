@@ -3,6 +3,7 @@
 - `__init__.py`: the story: claim the folder, prepare the rows, load the base, step, finish.
 - `plan.py`: steps, and what a resumed run must share.
 - `data.py`: which rows are trained and held out.
+- `record.py`: rows trained so far, and changes that were allowed.
 - `run.py`: what happens between the steps: logs, evaluation, checkpoints, the end.
 - `folder.py`: the run folder and what it says.
 
@@ -12,6 +13,7 @@ What a step computes is the engine's; what the hold-out number means is evaluati
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +27,8 @@ from swe_scaffold.terminal import Reporter
 from swe_scaffold.training import folder as run_folder
 from swe_scaffold.training.data import RunData, prepare
 from swe_scaffold.training.plan import plan_steps
-from swe_scaffold.training.run import Run, TrainingResult
+from swe_scaffold.training.record import TrainingResult
+from swe_scaffold.training.run import Run
 
 if TYPE_CHECKING:
     from swe_scaffold.engine.model import BaseModel
@@ -33,12 +36,13 @@ if TYPE_CHECKING:
 __all__ = ["TrainingResult", "plan_steps", "train_lora_model"]
 
 
-def train_lora_model(
+def train_lora_model(  # noqa: PLR0913 one story, each option named
     config: SpeedrunConfig,
     data: Path | str,
     *,
     resume: bool = False,
     overwrite: bool = False,
+    allow_change: Sequence[str] = (),
     offline: bool = False,
     trust_template: bool = False,
     reporter: Reporter | None = None,
@@ -50,6 +54,8 @@ def train_lora_model(
         data: A built JSONL file, or rows with `messages` or `prompt` and `response`.
         resume: Go on from the newest checkpoint that verifies, bit-identically.
         overwrite: Replace an earlier run in the folder.
+        allow_change: Parts of the run's fingerprint that may differ when it goes on, such as
+            `training.learning_rate`; each change is put on the record.
         offline: Never ask the network.
         trust_template: Accept a chat template that is not a known one.
         reporter: Where messages and progress go.
@@ -62,6 +68,8 @@ def train_lora_model(
         OutOfMemory: A pass does not fit.
         Stopped: A signal arrived; a checkpoint was saved.
     """
+    if allow_change and not resume:
+        raise UsageError("goes with --resume alone", where="--allow-change")
     reporter = reporter or Reporter(-1)
     start = time.monotonic()
     folder = Path(config.training.output_dir)
@@ -79,7 +87,7 @@ def train_lora_model(
             reporter.say(note)
         base = _load_base(config.training, prepared, offline=offline)
         with closing(Run(config, folder, prepared, base, renderer, reporter)) as run:
-            run.resume() if resume else run.begin()
+            run.resume(allow_change) if resume else run.begin()
             with stop_after_step() as stop:
                 run.train(stop)
             return run.finish(time.monotonic() - start)

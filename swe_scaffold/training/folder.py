@@ -69,9 +69,16 @@ def clear(folder: Path) -> None:
         remove(folder / name)
 
 
-def write_run(folder: Path, *, fingerprint: Mapping[str, str], config: Mapping[str, Any]) -> None:
-    """Record what a run is before its first step."""
+def write_run(
+    folder: Path,
+    *,
+    fingerprint: Mapping[str, str],
+    config: Mapping[str, Any],
+    changes: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Record what a run is before its first step, or after a change that was allowed."""
     content = {"schema": SCHEMA, "kind": "run", "fingerprint": dict(fingerprint)}
+    content["changes"] = [dict(change) for change in changes]
     write_json(folder / RUN, {**content, "config": config, **provenance()})
 
 
@@ -82,7 +89,9 @@ def read_run(folder: Path) -> dict[str, Any]:
         IntegrityError: It is damaged.
     """
     content = read_manifest(folder / RUN)
-    if content.get("kind") != "run" or not isinstance(content.get("fingerprint"), dict):
+    kinds = {"fingerprint": dict, "changes": list}
+    whole = all(isinstance(content.get(key), kind) for key, kind in kinds.items())
+    if content.get("kind") != "run" or not whole:
         raise IntegrityError("is not the record of a run", where=str(folder / RUN))
     return content
 

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.config import SpeedrunConfig, dump_config
 from swe_scaffold.errors import DivergedError, IntegrityError, Stopped, UsageError
-from swe_scaffold.files import AppendLog, remove, utc_now, write_json
+from swe_scaffold.files import AppendLog, remove, utc_now
 from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.rendering import Renderer
 from swe_scaffold.signals import StopRequest
 from swe_scaffold.terminal import Reporter, show
 from swe_scaffold.training import folder as run_folder
+from swe_scaffold.training import record
 from swe_scaffold.training.data import RunData
-from swe_scaffold.training.plan import base_entry, binding, plan_steps, round_up, rows_per_step
+from swe_scaffold.training.plan import (
+    base_entry,
+    binding,
+    plan_steps,
+    round_up,
+    rows_per_step,
+)
+from swe_scaffold.training.record import TrainingResult
 
 if TYPE_CHECKING:
     from swe_scaffold.engine.loop import StepMetrics
     from swe_scaffold.engine.model import BaseModel
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingResult:
-    """What a finished run produced; `eval_nll` is None without a hold-out."""
-
-    folder: Path
-    steps: int
-    epochs: float
-    train_loss: float
-    eval_nll: float | None
-    best_step: int | None
-    counts: Mapping[str, Any]
-    wall_seconds: float
-    notes: tuple[str, ...]
 
 
 class Run:
@@ -85,6 +78,9 @@ class Run:
             ),
             base.device,
         )
+        # Ids and hashes, and what `allow_change` let differ along the way.
+        self.trained_rows = {(row.instance_id, row.sha256) for row in data.trained}
+        self.changes: list[dict[str, Any]] = []
         self.best: tuple[float, int] | None = None
         self.eval_nll: float | None = None
         self.losses: tuple[float, int] = (0.0, 0)
@@ -103,16 +99,18 @@ class Run:
         config = dump_config(self.config)
         run_folder.clear(self.folder)
         run_folder.write_run(self.folder, fingerprint=self.fingerprint, config=config)
+        record.write_trained_rows(self.folder, self.trained_rows)
         self._open_logs(0, 0)
         if self.training.eval_strategy != "no":
             self.evaluate()
 
-    def resume(self) -> None:
+    def resume(self, allow_change: Sequence[str] = ()) -> None:
         """Go on from the newest checkpoint that verifies, or from the start if there is none.
 
         Raises:
             IntegrityError: Data, base, tokenizer or configuration are not those of the run.
-            UsageError: The run has finished, and its checkpoints are gone.
+            UsageError: The run has finished, and its checkpoints are gone; a key to change that
+                is none.
         """
         from swe_scaffold.engine.checkpoint import (
             newest_checkpoint,
@@ -121,12 +119,19 @@ class Run:
             restore,
         )
 
-        record = run_folder.read_run(self.folder)
-        require_same_run(record["fingerprint"], self.fingerprint, where=str(self.folder))
-        for change in run_folder.changed_versions(record):
+        before = run_folder.read_run(self.folder)
+        record.require_known(allow_change, {*before["fingerprint"], *self.fingerprint})
+        require_same_run(
+            before["fingerprint"], self.fingerprint, where=str(self.folder), allowed=allow_change
+        )
+        for change in run_folder.changed_versions(before):
             self.reporter.say(f"{show(change)}: the last bits may differ")
         checkpoints = self.folder / run_folder.CHECKPOINTS
-        checkpoint, passed = newest_checkpoint(checkpoints, fingerprint=self.fingerprint)
+        # A change on the record was allowed before the checkpoints it came after were written.
+        allowed = {*allow_change, *(change["key"] for change in before["changes"])}
+        checkpoint, passed = newest_checkpoint(
+            checkpoints, fingerprint=self.fingerprint, allowed=allowed
+        )
         for reason in passed:
             self.reporter.say(f"passed over {show(reason, width=400)}")
         if checkpoint is None and (self.folder / run_folder.MANIFEST).is_file():
@@ -140,11 +145,31 @@ class Run:
             self.begin()
             return
         restore(self.loop, checkpoint)
+        self._carry_over(before, checkpoint.step)
         keep = self._take_over(checkpoint.state, where=str(checkpoint.folder))
         remove(self.folder / run_folder.MANIFEST)
         remove_newer(checkpoints, checkpoint.step)
         self._open_logs(keep, checkpoint.step)
         self.reporter.say(f"going on from step {checkpoint.step}")
+
+    def _carry_over(self, before: Mapping[str, Any], step: int) -> None:
+        """Put what `allow_change` let differ on the record."""
+        new = record.changes(before["fingerprint"], self.fingerprint, step)
+        self.changes = [*before["changes"], *new]
+        self.trained_rows |= record.read_trained_rows(self.folder)
+        if not new:
+            return
+        record.refuse_trained(self.data.held_out, self.trained_rows, where=str(self.folder))
+        record.write_trained_rows(self.folder, self.trained_rows)
+        config = dump_config(self.config)
+        run_folder.write_run(
+            self.folder, fingerprint=self.fingerprint, config=config, changes=self.changes
+        )
+        for change in new:
+            self.reporter.say(
+                f"changed from step {step} on: {change['key']} was {show(change['was'])}, "
+                f"is {show(change['is'])}"
+            )
 
     def _take_over(self, state: Mapping[str, Any], *, where: str) -> int:
         """Put a checkpoint's sums in place; return how many bytes of the metrics it has seen."""
@@ -316,8 +341,7 @@ class Run:
             self._load_best(self.best[1])
         save_adapter(self.loop.model, self.folder, base_name=self.base.public_name)
         tokenizer_files = run_folder.copy_files(self.renderer.tokenizer.files, self.folder)
-        rows = sorted((row.instance_id, row.sha256) for row in self.data.trained)
-        write_json(self.folder / run_folder.TRAINED_ROWS, rows)
+        record.write_trained_rows(self.folder, self.trained_rows)
         write_jsonl(self.folder / run_folder.SKIPPED, (asdict(row) for row in self.data.skipped))
         self.metrics.sync()
         self.close()
@@ -327,6 +351,7 @@ class Run:
             "base": base_entry(self.base, self.folder),
             "config": dump_config(self.config),
             "fingerprint": self.fingerprint,
+            "changes": self.changes,
             "counts": result.counts,
             "result": {
                 "steps": result.steps,

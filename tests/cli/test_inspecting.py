@@ -64,6 +64,19 @@ def test_summarize_in_text_and_json_agree(run: Run, rows: Path) -> None:
     assert said["sha256"] == value["sha256"]
 
 
+def test_summarize_counts_what_would_be_trained(run: Run, rows: Path, tmp_path: Path) -> None:
+    first, *rest = rows.read_text("utf-8").split("\n")[:-1]
+    failed = json.dumps({**json.loads(first), "label": "failure"})
+    path = tmp_path / "mixed.jsonl"
+    path.write_text("\n".join([failed, *rest, ""]), "utf-8")
+    assert run("summarize", path, "--json").value["trainable"] == len(rest)
+    config = tmp_path / "config.json"
+    config.write_text('{"training": {"include_failures": true}}', "utf-8")
+    assert run("summarize", path, "--config", config, "--json").value["trainable"] == len(rest) + 1
+    key = "training.include_failures=true"
+    assert run("summarize", path, "--set", key, "--json").value["trainable"] == len(rest) + 1
+
+
 def test_show_prints_rows_and_finds_them_by_id(run: Run, rows: Path) -> None:
     ids = [json.loads(line)["instance_id"] for line in rows.read_text("utf-8").split("\n")[:-1]]
     first = run("show", rows, "--limit", 2)

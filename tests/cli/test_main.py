@@ -32,7 +32,7 @@ CONTROLS = {chr(code) for code in (*range(32), 127, *range(128, 160), 0x202E, 0x
         (["build", "--limit", "many"], "swe-scaffold build: --limit: ", "build --help"),
         (["build", "--limit", "-1"], "swe-scaffold build: --limit: ", "build --help"),
         (["build", "--output"], "'--output' requires an argument", "--help"),
-        (["train"], "swe-scaffold train: CONFIG: is missing", "train --help"),
+        (["train"], "swe-scaffold train: [CONFIG] DATA: is missing", "train --help"),
         (["summarize", "a", "b"], "swe-scaffold summarize: ", "summarize --help"),
         (["build", "--config", "no.json"], "no.json: no such file", "configs/speedrun.json"),
         (["build", "--set", "dataset.sead=3"], "--set: dataset.sead: unknown key", "dataset.seed?"),

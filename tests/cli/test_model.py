@@ -78,6 +78,16 @@ def test_quiet_training_says_nothing_and_prints_one_document(run: Run, place: Pa
     assert done.value["eval_nll"] is None
 
 
+def test_the_configuration_is_named_in_either_way_but_once(run: Run, place: Path) -> None:
+    config, rows = place / "config.json", place / "rows.jsonl"
+    options = ["--output", "named", "--max-steps", 1, "-q", "--json"]
+    assert run("train", rows, "--config", config, *options).value["steps"] == 1
+    for arguments in ([config], [config, rows, "--config", config], [config, rows, rows]):
+        done = run("train", *arguments)
+        assert done.code == 2
+        assert "takes one configuration and one file of rows" in done.err
+
+
 @pytest.mark.usefixtures("trained")
 def test_a_folder_with_a_run_is_refused(run: Run, place: Path) -> None:
     done = run("train", place / "config.json", place / "rows.jsonl")

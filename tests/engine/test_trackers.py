@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,19 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPa
 
 
 def test_tensorboard_writes_its_events(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+    from tensorboardX.proto.event_pb2 import Event
+
     trackers = Trackers(["tensorboard"], tmp_path, {"seed": 1})
-    trackers.log({"loss": 1.0}, 1)
+    trackers.log({"loss": 1.25, "grad_norm": None}, 7)
     trackers.finish()
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    said = []
+    for path in tmp_path.rglob("events.out.tfevents.*"):
+        content = path.read_bytes()
+        while content:
+            # A record: length, its checksum, the event, its checksum.
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            said += [(value.tag, value.simple_value, event.step) for value in event.summary.value]
+            content = content[16 + length :]
+    assert ("loss", 1.25, 7) in said
+    assert "grad_norm" not in {tag for tag, _, _ in said}
