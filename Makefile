@@ -86,7 +86,7 @@ PINS = .lock-venv/bin/python -m pip freeze --all --exclude pip --exclude swe-spe
 lock: ## Resolve the extras anew and rewrite requirements.txt and requirements-dev.txt
 	rm -rf .lock-venv
 	$(PYTHON) -m venv .lock-venv
-	.lock-venv/bin/python -m pip install --disable-pip-version-check '.[data,train,test]'
+	.lock-venv/bin/python -m pip install --disable-pip-version-check '.[data,retrieval,train,test]'
 	$(PINS) > .lock-venv/run.txt
 	.lock-venv/bin/python -m pip install --disable-pip-version-check '.[dev]'
 	$(PINS) > .lock-venv/dev.txt

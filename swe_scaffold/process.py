@@ -13,15 +13,18 @@ import math
 import os
 import resource
 import select
+import selectors
+import signal
 import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from swe_scaffold.errors import ScaffoldError
+from swe_scaffold.errors import EnvironmentFailure, ScaffoldError
 
 MIB = 1 << 20
 _READ_BYTES = 64 * 1024
@@ -31,6 +34,129 @@ class ChildFailed(ScaffoldError):
     """A child ran out of time or memory, wrote too much, or died."""
 
     exit_code = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a program ended; `stdout` and `stderr` hold no more than was asked for.
+
+    `returncode` is negative for a signal; `cut` says that it wrote more and was killed for it.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+    cut: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with 0."""
+        return self.returncode == 0 and not (self.timed_out or self.cut)
+
+
+def run_program(
+    command: Sequence[str],
+    *,
+    seconds: float,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    output_bytes: int = 64 * MIB,
+    memory_bytes: int | None = None,
+) -> Finished:
+    """Run a program to its end, without a shell, in a process group that does not outlive it.
+
+    Args:
+        command: The program and its arguments.
+        seconds: Most time on the clock; then the group is killed.
+        cwd: Where it runs.
+        environment: All it sees of one; None gives it PATH, HOME, LANG and TMPDIR only.
+        stdin: What it reads.
+        output_bytes: Most bytes of each stream; a program that writes more is killed.
+        memory_bytes: Most address space of each of its processes; None sets no limit.
+
+    Raises:
+        EnvironmentFailure: It cannot be started.
+    """
+    limits = [] if memory_bytes is None else ["-v", str(memory_bytes >> 10)]
+    # `ulimit` sets the limit in the child without running our code between fork and exec.
+    prefix = ["/bin/sh", "-c", f'ulimit {" ".join(limits)}; exec "$@"', "sh"] if limits else []
+    try:
+        child = subprocess.Popen(
+            [*prefix, *command],
+            cwd=cwd,
+            env=dict(_small_environment() if environment is None else environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        message = f"cannot be started: {(error.strerror or str(error)).lower()}"
+        raise EnvironmentFailure(message, where=command[0]) from None
+    try:
+        return _collect(child, stdin, seconds, output_bytes)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        child.wait()
+
+
+def _collect(
+    child: subprocess.Popen[bytes], stdin: bytes, seconds: float, output_bytes: int
+) -> Finished:
+    """Feed and read a child until its streams end, it has written too much, or time is up."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stderr is not None
+    deadline = time.monotonic() + seconds
+    read: dict[int, bytearray] = {child.stdout.fileno(): bytearray()}
+    out, err = child.stdout.fileno(), child.stderr.fileno()
+    read[err] = bytearray()
+    feeding, left = child.stdin.fileno(), memoryview(stdin)
+    os.set_blocking(feeding, False)
+    with selectors.DefaultSelector() as selector:
+        for stream in (out, err):
+            selector.register(stream, selectors.EVENT_READ)
+        selector.register(feeding, selectors.EVENT_WRITE)
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready and time.monotonic() >= deadline:
+                return Finished(-9, bytes(read[out]), bytes(read[err]), timed_out=True)
+            for key, _ in ready:
+                if key.fd == feeding:
+                    left = _feed(feeding, left)
+                    if not left:
+                        selector.unregister(feeding)
+                        child.stdin.close()
+                    continue
+                chunk = os.read(key.fd, _READ_BYTES)
+                if not chunk:
+                    selector.unregister(key.fd)
+                read[key.fd] += chunk
+                if len(read[key.fd]) > output_bytes:
+                    kept = {fd: bytes(text[:output_bytes]) for fd, text in read.items()}
+                    return Finished(-9, kept[out], kept[err], cut=True)
+    try:
+        code = child.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return Finished(-9, bytes(read[out]), bytes(read[err]), timed_out=True)
+    return Finished(code, bytes(read[out]), bytes(read[err]))
+
+
+def _feed(stream: int, left: memoryview) -> memoryview:
+    """Write what fits; a program that reads no further has had enough."""
+    try:
+        return left[os.write(stream, left[:_READ_BYTES]) :]
+    except BlockingIOError:
+        return left
+    except BrokenPipeError:
+        return left[:0]
 
 
 class Conversation:
@@ -134,6 +260,11 @@ def _environment() -> dict[str, str]:
     path = [own, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR") if name in os.environ}
     return {**kept, "PYTHONPATH": os.pathsep.join(path), "HF_HUB_OFFLINE": "1"}
+
+
+def _small_environment() -> dict[str, str]:
+    names = ("PATH", "HOME", "LANG", "TMPDIR")
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

@@ -5,6 +5,7 @@ The environment is set here, before any test imports torch or a hub library: bot
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import os
 import shutil
@@ -63,10 +64,20 @@ def is_local(host: object) -> bool:
     name = host.decode() if isinstance(host, bytes) else host
     if name is None or name in ("", "localhost", socket.gethostname()):
         return True
+    plain = str(name).partition("%")[0]
     try:
-        return ipaddress.ip_address(str(name).partition("%")[0]).is_loopback
+        return ipaddress.ip_address(plain).is_loopback or plain in own_addresses()
     except ValueError:
         return False
+
+
+@functools.cache
+def own_addresses() -> frozenset[str]:
+    """The addresses of this machine's own interfaces."""
+    import psutil
+
+    interfaces = psutil.net_if_addrs().values()
+    return frozenset(entry.address for entries in interfaces for entry in entries)
 
 
 def guarded(method: Any) -> Any:
