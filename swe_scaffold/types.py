@@ -93,6 +93,33 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Trajectory:
+    """One agent's attempt at a task, as the chat it was; missing text fields are empty strings.
+
+    Assistant messages that must not be learnt say so (`train` False) and why (`train_reason`).
+    `submitted` is None where the source does not say. `left_out` counts what the chat does not
+    carry, by snake_case kind; `patch` is what the agent submitted.
+    """
+
+    instance_id: str
+    repo: str
+    messages: tuple[Message, ...]
+    origin: Origin
+    source_format: str
+    tools: tuple[Mapping[str, Any], ...] = ()
+    trajectory_id: str = ""
+    model: str = ""
+    patch: str = ""
+    exit_status: str = ""
+    submitted: bool | None = None
+    group: str = ""
+    outcome: Outcome = field(default_factory=Outcome)
+    label: SpeedrunLabel | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
     """One prompt/response pair, or a chat when `messages` is not empty.
 
@@ -119,10 +146,17 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A quality stage's answer: keep (`reason` empty) or the snake_case reason to skip."""
+    """A quality stage's answer: keep (`reason` empty) or the snake_case reason to skip.
+
+    Of a row that stays, `findings` are kinds that are counted and reported, `links` tie it to
+    other rows for the split, and `example` is the row as the stage changed it.
+    """
 
     reason: str = ""
     detail: str = ""
+    findings: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    example: Example | None = None
 
     @property
     def keep(self) -> bool:

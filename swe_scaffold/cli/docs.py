@@ -70,6 +70,7 @@ network (`HF_HUB_OFFLINE`, `HF_ENDPOINT`, its cache and login).
 """
 GROUPS = {
     "dataset": "how rows are read, chosen and split: `build`, and the hold-out of `train`",
+    "dataset.quality": "which rows are good enough, and by which stages: `build`",
     "training": "how an adapter is trained: `train`",
     "training.lora": "the adapter",
     "evaluation": "how a model is scored: `evaluate`, and the hold-out of `train`",

@@ -89,12 +89,15 @@ def value_hint(key: str, value: Any) -> str:
     """Say how to write the value that was probably meant."""
     options = schema()[key].get("anyOf", [schema()[key]])
     types = {option.get("type") for option in options}
-    choices = [text for option in options for text in _choices(option)]
+    entries = [entry for option in options for entry in (option, option.get("items", {}))]
+    choices = [text for entry in entries for text in _choices(entry)]
     if not isinstance(value, str):
         quote = "string" in types and not choices and value is not None
         return (
             f"write text in quotes: {json.dumps(shown(value), allow_nan=False)}" if quote else PAGE
         )
+    if "array" in types and value in choices:
+        return f"write a list: {json.dumps([value], allow_nan=False)}"
     if near := difflib.get_close_matches(value.lower(), choices, n=1):
         return f'did you mean "{near[0]}"?'
     if "array" in types:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, LiteralString, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, model_validator
 from pydantic.dataclasses import dataclass
@@ -19,6 +19,107 @@ Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 ClusterBy = Literal["group", "repo", "row"]
 SplitBy = Literal["auto", "repo", "row"]
+RowStageName = Literal[
+    "empty_response",
+    "short_patch",
+    "long_response",
+    "invalid_patch",
+    "outcome",
+    "trajectory",
+    "contaminated",
+    "secret",
+    "hidden_text",
+]
+IndexStageName = Literal["duplicate", "near_duplicate", "caps"]
+StageName = Literal[RowStageName, IndexStageName]
+PatchFault = Literal[
+    "unparsable", "incomplete", "empty", "binary", "only_tests", "carriage_return", "no_git_header"
+]
+_DEFAULT_STAGES: tuple[StageName, ...] = (
+    "empty_response",
+    "short_patch",
+    "long_response",
+    "outcome",
+    "contaminated",
+    "hidden_text",
+    "duplicate",
+    "caps",
+)
+_DEFAULT_FAULTS: tuple[PatchFault, ...] = ("unparsable",)
+# A key and the stage without which it would say nothing.
+_STAGE_OF = {
+    "max_response_chars": "long_response",
+    "max_patch_chars": "long_response",
+    "only_resolved": "outcome",
+    "only_submitted": "outcome",
+    "max_per_repo": "caps",
+    "max_per_label": "caps",
+    "max_per_instance": "caps",
+}
+
+
+@dataclass(config=STRICT, kw_only=True)
+class QualityConfig:
+    """Which rows are judged good enough, and by which stages."""
+
+    stages: list[StageName] = Field(default_factory=lambda: list(_DEFAULT_STAGES))
+    """The stages that judge, in order, those that look at one row before those that compare rows
+    (duplicate, near_duplicate, caps). A stage whose own keys are null or false does nothing;
+    contaminated acts once something is excluded; invalid_patch, trajectory, secret and
+    near_duplicate are off until named here."""
+    max_response_chars: PositiveInt | None = None
+    """Skip rows whose response is longer, as long_response; null keeps all."""
+    max_patch_chars: PositiveInt | None = None
+    """Skip rows whose response is a longer patch, as long_response; null keeps all."""
+    skip_patches: list[PatchFault] = Field(default_factory=lambda: list(_DEFAULT_FAULTS))
+    """Faults for which invalid_patch skips a row; it counts all of them."""
+    leaky_trajectories: Literal["skip", "report"] = "skip"
+    """What the stage trajectory does with a chat whose agent looks up what came after its task:
+    skip it as leaky_trajectory, or only count it."""
+    max_observation_chars: PositiveInt = 50_000
+    """Length from which the stage trajectory counts a message to the agent as a flood."""
+    secrets: Literal["skip", "redact", "report"] = "skip"
+    """What the stage secret does with a row that holds a credential: skip it, replace the
+    credential by `[REDACTED:type]`, or only count it."""
+    near_duplicates: Literal["skip", "link"] = "skip"
+    """`skip` drops a row whose prompt and response are both near those of an earlier row, `link`
+    keeps a row near an earlier one in either, on that one's side of the split."""
+    near_duplicate_threshold: Annotated[float, Field(ge=0.3, le=1)] = 0.7
+    """Estimated Jaccard similarity from which two texts are near each other."""
+    only_resolved: bool = False
+    """Skip trajectories that are not known to have solved their task, as not_resolved."""
+    only_submitted: bool = False
+    """Skip trajectories that are not known to have submitted, as not_submitted."""
+    max_per_repo: PositiveInt | None = None
+    """Most rows of a repository, first in source order; null keeps all."""
+    max_per_label: PositiveInt | None = None
+    """Most rows of a label (success, failure), first in source order; null keeps all."""
+    max_per_instance: PositiveInt | None = None
+    """Most rows of one instance id, such as attempts at one task; null keeps all."""
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> QualityConfig:
+        index = get_args(IndexStageName)
+        seen: list[str] = []
+        for name in self.stages:
+            if name in seen:
+                raise _together(f"stages names {name} twice", "stages")
+            if name not in index and seen and seen[-1] in index:
+                raise _together(
+                    f"stages has {name} after {seen[-1]}: stages that look at one row come before "
+                    f"those that compare rows ({', '.join(index)})",
+                    "stages",
+                )
+            seen.append(name)
+        for key, stage in _STAGE_OF.items():
+            if getattr(self, key) and stage not in seen:
+                raise _together(f"{key} needs the stage {stage} in stages", key, "stages")
+        return self
+
+
+def _together(message: LiteralString, *keys: str) -> PydanticCustomError:
+    """An error about keys of one group that do not go together."""
+    return PydanticCustomError("together", message, {"keys": list(keys)})
 
 
 @dataclass(config=STRICT, kw_only=True)
@@ -43,10 +144,40 @@ class DatasetConfig:
     """Keep rows without a response, labelled failure (they are never trained)."""
     max_examples: PositiveInt | None = 500
     """Most dev rows to keep, first in source order; null keeps all."""
+    reports: list[Name] = Field(default_factory=list)
+    """Evaluation reports and predictions, or folders of them, that say which trajectories solved
+    their task."""
+    exclude: list[Name] = Field(default_factory=list)
+    """Benchmarks whose tasks must not be trained: sources as `dataset`, or an index of hashes."""
+    context: Literal["none", "oracle", "bm25"] = "none"
+    """Code that prompts of tasks get from clones at their base commit: oracle shows what the patch
+    touches, bm25 what the problem statement speaks of; a task's own code stays where this is
+    none."""
+    context_tokens: PositiveInt = 4096
+    """Most tokens of that code, estimated as a quarter of its characters."""
+    repos: Name | None = None
+    """Folder of clones and bare mirrors: owner__name, owner/name or name, each also with .git."""
     on_bad_row: Literal["skip", "stop"] = "skip"
     """`skip` records an unreadable row in the skipped report, `stop` ends with exit code 3."""
     seed: Seed = 42
     """Seed of the split's hash."""
+    quality: QualityConfig = Field(default_factory=QualityConfig)
+
+    @model_validator(mode="after")
+    def _context_needs_clones(self) -> DatasetConfig:
+        if self.context != "none" and self.repos is None:
+            raise _together("context needs repos, the folder of clones", "context", "repos")
+        return self
+
+    @model_validator(mode="after")
+    def _short_patch_is_judged(self) -> DatasetConfig:
+        if self.min_patch_chars and "short_patch" not in self.quality.stages:
+            raise _together(
+                "min_patch_chars needs the stage short_patch in quality.stages",
+                "min_patch_chars",
+                "quality.stages",
+            )
+        return self
 
 
 @dataclass(config=STRICT, kw_only=True)
@@ -125,10 +256,8 @@ class TrainingConfig:
     @model_validator(mode="after")
     def _best_needs_evaluation(self) -> TrainingConfig:
         if self.load_best and self.eval_strategy == "no":
-            raise PydanticCustomError(
-                "together",
-                'load_best needs eval_strategy "steps" or "epoch"',
-                {"keys": ["load_best", "eval_strategy"]},
+            raise _together(
+                'load_best needs eval_strategy "steps" or "epoch"', "load_best", "eval_strategy"
             )
         return self
 

@@ -6,27 +6,33 @@ patch are kept; the split puts them on one side.
 
 from __future__ import annotations
 
+from swe_scaffold.quality.stage import IndexStage, RowKey, Subject
 from swe_scaffold.types import KEEP, Example, Task, Verdict
 
 
-class DuplicateJudge:
-    """Skips rows that came before; it remembers every row it keeps, so it judges one build only."""
+def duplicate_stage() -> IndexStage:
+    """Return the stage; it remembers every row it keeps, so it judges one build only."""
+    return IndexStage("duplicate", _key, _Seen().judge)
 
+
+def _key(example: Example, subject: Subject) -> tuple[bytes, bool]:
+    return bytes.fromhex(str(example.meta["sha256"]))[:16], isinstance(subject, Task)
+
+
+class _Seen:
     def __init__(self) -> None:
-        self._tasks: dict[str, tuple[str, str]] = {}
-        self._contents: dict[str, str] = {}
+        self._tasks: dict[str, tuple[str, bytes]] = {}
+        self._contents: dict[bytes, str] = {}
 
-    def __call__(self, example: Example, task: Task | None) -> Verdict:
-        """Judge one row; `task` is None for rows that are no tasks."""
-        sha256 = str(example.meta["sha256"])
-        place = f"{example.meta['source']}:{example.meta['row']}"
-        if task is not None:
-            if example.instance_id in self._tasks:
-                first, seen = self._tasks[example.instance_id]
-                same = "identical" if seen == sha256 else "different"
+    def judge(self, row: RowKey) -> Verdict:
+        digest, is_task = row.key
+        if is_task:
+            if row.instance_id in self._tasks:
+                first, seen = self._tasks[row.instance_id]
+                same = "identical" if seen == digest else "different"
                 return Verdict("duplicate", f"same id as {first}, {same} content")
-            self._tasks[example.instance_id] = (place, sha256)
-        elif sha256 in self._contents:
-            return Verdict("duplicate", f"same content as {self._contents[sha256]}")
-        self._contents.setdefault(sha256, place)
+            self._tasks[row.instance_id] = (row.place, digest)
+        elif digest in self._contents:
+            return Verdict("duplicate", f"same content as {self._contents[digest]}")
+        self._contents.setdefault(digest, row.place)
         return KEEP

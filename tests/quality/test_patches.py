@@ -1,0 +1,110 @@
+"""Patches: each fault is found, sound patches have none, and only the named faults skip."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from swe_scaffold.config import PatchFault
+from swe_scaffold.quality.patches import is_test_path, judge_patch, patch_faults
+from swe_scaffold.rows import make_example
+from swe_scaffold.types import Example, Origin, SpeedrunLabel
+
+GIT = "diff --git a/x.py b/x.py\n"
+NAMES = "--- a/x.py\n+++ b/x.py\n"
+HUNK = "@@ -1,2 +1,2 @@\n a\n-b\n+c\n"
+SOUND = GIT + NAMES + HUNK
+
+
+def answer(response: str, source: str = "patch") -> Example:
+    return make_example(
+        instance_id="id",
+        repo="a/b",
+        prompt="p",
+        response=response,
+        response_source=source,
+        label=SpeedrunLabel.SUCCESS,
+        origin=Origin("s", 1),
+    )
+
+
+@pytest.mark.parametrize(
+    ("patch", "faults"),
+    [
+        (SOUND, []),
+        (SOUND.removesuffix("\n"), []),
+        ("Fixed it by changing x.", ["unparsable"]),
+        ("@@ -1,2 +1,2 @@\n a\n-b\n+c\n", ["unparsable"]),
+        (GIT + NAMES + HUNK.replace("+1,2", "+1,3"), ["incomplete"]),
+        (GIT + "old mode 100644\nnew mode 100755\n", ["empty"]),
+        (GIT + "Binary files a/x.py and b/x.py differ\n", ["binary"]),
+        (GIT + "GIT binary patch\nliteral 0\n", ["binary"]),
+        (SOUND.replace("x.py", "tests/test_x.py"), ["only_tests"]),
+        (SOUND + SOUND.replace("x.py", "tests/test_x.py"), []),
+        (SOUND.replace("\n", "\r\n"), ["carriage_return"]),
+        (NAMES + HUNK, ["no_git_header"]),
+        (NAMES.replace("x.py", "test_x.py") + HUNK, ["only_tests", "no_git_header"]),
+    ],
+)
+def test_each_fault_is_found(patch: str, faults: list[PatchFault]) -> None:
+    assert patch_faults(patch) == faults
+
+
+def test_only_named_faults_skip_and_the_others_are_counted() -> None:
+    odd = answer(NAMES + HUNK.replace("+1,2", "+1,3"))
+    kept = judge_patch(["unparsable"])(odd, None)
+    assert kept.keep
+    assert kept.findings == ("patch_incomplete", "patch_no_git_header")
+    verdict = judge_patch(["no_git_header", "incomplete"])(odd, None)
+    assert verdict.reason == "invalid_patch"
+    assert verdict.detail == "a hunk has fewer lines than it announces"
+    assert judge_patch([])(answer("no diff"), None).keep
+
+
+def test_only_patches_are_judged() -> None:
+    judge = judge_patch(["unparsable", "only_tests"])
+    assert judge(answer("in words", "change_summary"), None).keep
+    assert judge(answer(" "), None).keep
+    tests = SOUND.replace("x.py", "tests/x.py")
+    assert judge(answer(tests), None).reason == "invalid_patch"
+    assert judge(answer(tests, "test_patch"), None).keep
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tests/x.py",
+        "a/test/X.java",
+        "test_x.py",
+        "a/test_x.py",
+        "x_test.go",
+        "src/x.test.ts",
+        "a/x.spec.js",
+        "src/main/FooTest.java",
+        "spec/models/user.rb",
+        "conftest.py",
+        "ui/__tests__/a.tsx",
+    ],
+)
+def test_paths_of_tests_are_known(path: str) -> None:
+    assert is_test_path(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["x.py", "contest.py", "latest/x.py", "a/attestation.go", "inspect/x.py", "protest.ts"]
+)
+def test_other_paths_are_not_tests(path: str) -> None:
+    assert not is_test_path(path)
+
+
+@pytest.mark.parametrize("shape", ["a_test", "Binary files ", "Test", "/a.b", "+\r\n"])
+def test_judging_takes_time_in_proportion_to_the_text(shape: str) -> None:
+    def seconds(times: int) -> float:
+        text = GIT + NAMES.replace("x.py", shape.strip() * times) + HUNK + shape * times
+        start = time.process_time()
+        patch_faults(text)
+        return time.process_time() - start
+
+    small = min(seconds(20_000) for _ in range(3))
+    assert min(seconds(40_000) for _ in range(3)) <= 3 * small + 0.02
