@@ -29,7 +29,7 @@ from swe_scaffold.errors import CheckFailed
 from swe_scaffold.evaluation import Evaluation, evaluate_model
 from swe_scaffold.files import require_writable, write_json
 from swe_scaffold.jsonl import write_jsonl
-from swe_scaffold.quickstart.corpus import halves, read_corpus
+from swe_scaffold.quickstart.corpus import RECIPE, halves, read_corpus
 from swe_scaffold.quickstart.tiny_model import TinyRecipe, tiny_model
 from swe_scaffold.sources.synthetic import synthesize
 from swe_scaffold.terminal import Reporter
@@ -87,7 +87,7 @@ def quickstart(
         corpus = read_corpus(root, first, seed=SEED)
         model = tiny_model(folder / "models", corpus, reporter, recipe=recipe)
     with clock.part("tasks", "tasks from the other half"):
-        made = synthesize(root, count=count, seed=SEED, include=second)
+        made = synthesize(root, count=count, seed=SEED, include=second, recipe=RECIPE)
         tasks = folder / "tasks.jsonl"
         write_jsonl(tasks, made.tasks)
     config = quickstart_config(folder, model, tasks, steps=steps)

@@ -11,14 +11,17 @@ import numpy as np
 
 from swe_scaffold.errors import DataError
 from swe_scaffold.quickstart.tiny_model import Corpus
+from swe_scaffold.sources.operators import FIRST_OPERATORS
 from swe_scaffold.sources.python_tree import python_files, top_level
-from swe_scaffold.sources.synthetic import synthesize
+from swe_scaffold.sources.synthetic import Recipe, synthesize
 
 CODE_CHARACTERS = 600_000
 FILE_CHARACTERS = 40_000
 # Large packages of tables (encodings) would otherwise be most of what is read.
 PACKAGE_CHARACTERS = 80_000
 DIFFS = 3000
+# Four operators and no caps: what the numbers in docs/quickstart.md were measured with.
+RECIPE = Recipe(operators=FIRST_OPERATORS, max_per_file=0, max_per_operator=0)
 # Modules of one family are near twins of each other and must not stand on both sides.
 FAMILIES = (("ntpath", "posixpath", "genericpath"), ("json", "tomllib"), ("pydoc", "pydoc_data"))
 
@@ -67,7 +70,7 @@ def read_corpus(root: Path, packages: Sequence[str], *, seed: int) -> Corpus:
             code.append(text[:FILE_CHARACTERS])
             room -= len(code[-1])
         left -= PACKAGE_CHARACTERS - max(room, 0)
-    made = synthesize(root, count=DIFFS, seed=seed, include=list(packages))
+    made = synthesize(root, count=DIFFS, seed=seed, include=list(packages), recipe=RECIPE)
     return Corpus(tuple(code), tuple(map(_task_text, made.tasks)), tuple(packages))
 
 

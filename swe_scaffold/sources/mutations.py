@@ -1,8 +1,7 @@
-"""Syntax-aware mutations of Python functions: where each operator could act, and what it changes.
+"""Mutations of conditions, positions and arguments: where each operator could act, what it changes.
 
-Each operator takes a function and its module's source and proposes candidates in source order.
-Choosing among them, checking that a mutant compiles to other code, and telling the story belong to
-`synthetic`.
+Every operator, here and in `flow_mutations` and `value_mutations`, takes a function and its
+module's source and proposes candidates in source order. `operators` lists them all.
 """
 
 from __future__ import annotations
@@ -10,15 +9,19 @@ from __future__ import annotations
 import ast
 import bisect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from swe_scaffold.sources.python_code import (
+    Candidate,
     Edit,
     Function,
     Source,
     blocks,
+    called_name,
+    is_alone,
+    is_elif,
+    is_trivial,
     is_type_checking,
 )
 
@@ -49,14 +52,6 @@ _EDGES = MappingProxyType({"<": "<=", "<=": "<", ">": ">=", ">=": ">"})
 # Swapping is harmless in the first, and fails at the first call in the second.
 _ORDER_FREE = frozenset(("max", "min", "gcd", "lcm", "hypot", "isclose", "samefile", "samestat"))
 _TYPE_CHECKS = frozenset(("isinstance", "issubclass"))
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One possible mutation: edits in order, not overlapping."""
-
-    operator: str
-    edits: tuple[Edit, ...]
 
 
 def flip_comparison(function: Function, source: Source) -> list[Candidate]:
@@ -100,7 +95,7 @@ def dropped_guard(function: Function, source: Source) -> list[Candidate]:
         for block in () if isinstance(node, ast.expr) else blocks(node):
             for statement in block:
                 if isinstance(statement, ast.If) and not is_type_checking(statement.test):
-                    found += _droppable(statement, source, alone=_alone(block))
+                    found += _droppable(statement, source, alone=is_alone(block))
     return [
         Candidate("dropped_guard", (Edit(*source.lines(first, last)),))
         for first, last in found
@@ -112,7 +107,7 @@ def swapped_arguments(function: Function, source: Source) -> list[Candidate]:
     """Swap two neighbouring positional arguments of a call that look alike but differ."""
     found = []
     for node in function.nodes:
-        if not isinstance(node, ast.Call) or _called_name(node) in _ORDER_FREE | _TYPE_CHECKS:
+        if not isinstance(node, ast.Call) or called_name(node) in _ORDER_FREE | _TYPE_CHECKS:
             continue
         for one, two in zip(node.args, node.args[1:], strict=False):
             texts = source.slice(one), source.slice(two)
@@ -121,16 +116,6 @@ def swapped_arguments(function: Function, source: Source) -> list[Candidate]:
                 edits = (Edit(*source.span(one), texts[1]), Edit(*source.span(two), texts[0]))
                 found.append(Candidate("swapped_arguments", edits))
     return found
-
-
-OPERATORS: Mapping[str, Callable[[Function, Source], list[Candidate]]] = MappingProxyType(
-    {
-        "flip_comparison": flip_comparison,
-        "off_by_one": off_by_one,
-        "dropped_guard": dropped_guard,
-        "swapped_arguments": swapped_arguments,
-    }
-)
 
 
 def _operators(function: Function) -> Iterator[tuple[ast.expr, ast.expr, str]]:
@@ -196,31 +181,16 @@ def _droppable(statement: ast.If, source: Source, *, alone: bool) -> list[tuple[
     """Return the line ranges (1-based, included) that could go, leaving valid code behind."""
     ranges = []
     body_end = statement.body[-1].end_lineno or 0
-    separable = _is_elif(statement, source) or not (statement.orelse or alone)
-    if separable and not _is_trivial(statement.body):
+    separable = is_elif(statement, source) or not (statement.orelse or alone)
+    if separable and not is_trivial(statement.body):
         ranges.append((statement.lineno, body_end))
     orelse = statement.orelse
-    if orelse and not _is_trivial(orelse) and not _is_elif(orelse[0], source):
+    if orelse and not is_trivial(orelse) and not is_elif(orelse[0], source):
         start, end = source.span(statement.body[-1])[1], source.span(orelse[0])[0]
         if word := source.find_word(start, end, "else"):
             first = bisect.bisect_right(source.line_starts, word[0])
             ranges.append((first, orelse[-1].end_lineno or 0))
     return ranges
-
-
-def _is_elif(statement: ast.stmt, source: Source) -> bool:
-    return source.data.startswith(b"elif", source.span(statement)[0])
-
-
-def _is_trivial(block: Sequence[ast.stmt]) -> bool:
-    return all(
-        isinstance(s, ast.Pass) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
-        for s in block
-    )
-
-
-def _alone(block: Sequence[ast.stmt]) -> bool:
-    return sum(not _is_trivial([statement]) for statement in block) == 1
 
 
 def _alike(one: ast.expr, two: ast.expr) -> bool:
@@ -238,8 +208,3 @@ def _kind(argument: ast.expr) -> str:
             return type(value).__name__
         case _:
             return "expression"
-
-
-def _called_name(call: ast.Call) -> str:
-    function = call.func
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")

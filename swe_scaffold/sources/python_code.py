@@ -1,7 +1,7 @@
 """A Python module as bytes and syntax tree: where its functions are, and whether a change matters.
 
 Positions of `ast` are lines and UTF-8 columns; `Source` turns them into byte offsets, so that edits
-splice exact spans and everything else keeps its form. What to change is left to `mutations`.
+splice exact spans and everything else keeps its form. What to change is left to `operators`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
+from typing import NamedTuple, TypeVar
 
 MIN_FUNCTION_LINES = 3
 MAX_FUNCTION_LINES = 60
+MAX_FUNCTION_BYTES = 20_000
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+Located = ast.expr | ast.stmt | ast.keyword
+Leaf = ast.Name | ast.Constant
+_Node = TypeVar("_Node", bound=ast.AST)
 
 _SIMPLE = (ast.expr, ast.Expr, ast.Assign, ast.Return, ast.AugAssign, ast.Raise, ast.withitem)
 # Positions inside f-strings are wrong before Python 3.12; assertions are checks, not behaviour.
@@ -32,8 +37,7 @@ _LEAVES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """Replace the bytes from `start` to `end` of a file."""
 
     start: int
@@ -41,8 +45,14 @@ class Edit:
     text: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Candidate(NamedTuple):
+    """One possible mutation: edits in order, not overlapping."""
+
+    operator: str
+    edits: tuple[Edit, ...]
+
+
+class Place(NamedTuple):
     """A function's whole lines, decorators included, as byte offsets, and the outermost one's."""
 
     name: str
@@ -60,6 +70,19 @@ class Function:
     place: Place
     node: FunctionNode
     nodes: tuple[ast.AST, ...]
+
+    def of(self, kind: type[_Node]) -> list[_Node]:
+        """Return the nodes of exactly this kind."""
+        return [node for node in self.nodes if type(node) is kind]
+
+    def leaves(self) -> Iterator[tuple[ast.AST, Leaf]]:
+        """Yield the names and literals that the nodes hold, each with its node."""
+        for node in self.nodes:
+            for name in _fields(node):
+                value = getattr(node, name, None)
+                for item in value if type(value) is list else (value,):
+                    if isinstance(item, Leaf):
+                        yield node, item
 
 
 class Source:
@@ -79,12 +102,12 @@ class Source:
         """Turn a 1-based line and a byte column into a byte offset."""
         return self.line_starts[line - 1] + column + (self.mark if line == 1 else 0)
 
-    def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
+    def span(self, node: Located) -> tuple[int, int]:
         """Return a node's byte offsets."""
         start = self.offset(node.lineno, node.col_offset)
         return start, self.offset(node.end_lineno or 0, node.end_col_offset or 0)
 
-    def slice(self, node: ast.expr | ast.stmt) -> bytes:
+    def slice(self, node: Located) -> bytes:
         """Return a node's exact source."""
         start, end = self.span(node)
         return self.data[start:end]
@@ -148,7 +171,7 @@ def function_of(place: Place, node: FunctionNode) -> Function | str:
     lines = (node.end_lineno or node.lineno) - node.lineno + 1
     if lines < MIN_FUNCTION_LINES:
         return "too_short"
-    if lines > MAX_FUNCTION_LINES:
+    if lines > MAX_FUNCTION_LINES or place.end - place.start > MAX_FUNCTION_BYTES:
         return "too_long"
     if node.name.lstrip("_").startswith("test"):
         return "test"
@@ -219,6 +242,30 @@ def is_type_checking(test: ast.expr) -> bool:
     return bool(name == "TYPE_CHECKING")
 
 
+def is_elif(statement: ast.stmt, source: Source) -> bool:
+    """Whether an `if` is spelt `elif`."""
+    return source.data.startswith(b"elif", source.span(statement)[0])
+
+
+def is_trivial(block: Sequence[ast.stmt]) -> bool:
+    """Whether statements do nothing: `pass`, docstrings, an ellipsis."""
+    return all(
+        isinstance(s, ast.Pass) or (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
+        for s in block
+    )
+
+
+def is_alone(block: Sequence[ast.stmt]) -> bool:
+    """Whether only one statement of a block does anything."""
+    return sum(not is_trivial([statement]) for statement in block) == 1
+
+
+def called_name(call: ast.Call) -> str:
+    """Return the last part of what is called, empty where it has no name."""
+    function = call.func
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
 def _own_nodes(function: FunctionNode) -> Iterator[ast.AST]:
     stack: list[ast.AST] = [*reversed(function.body)]
     while stack:
@@ -232,12 +279,16 @@ def _children(node: ast.AST) -> list[ast.AST]:
     """List what is inside a node, in source order, without names, literals and operators."""
     if isinstance(node, ast.If) and is_type_checking(node.test):
         return [*node.orelse]
-    fields = ("target", "value") if isinstance(node, ast.AnnAssign) else node._fields
     children: list[ast.AST] = []
-    for name in fields:
+    for name in _fields(node):
         value = getattr(node, name, None)
         if type(value) is list:
             children += [item for item in value if type(item) not in _LEAVES]
         elif isinstance(value, ast.AST) and type(value) not in _LEAVES:
             children.append(value)
     return children
+
+
+def _fields(node: ast.AST) -> tuple[str, ...]:
+    """Name a node's parts, except annotations."""
+    return ("target", "value") if isinstance(node, ast.AnnAssign) else node._fields

@@ -34,6 +34,14 @@ class ReadCounts:
     files_skipped: Counter[str] = field(default_factory=Counter)
     folders_skipped: Counter[str] = field(default_factory=Counter)
 
+    def count(self, reason: str) -> None:
+        """Count a file, skipped where there is a reason."""
+        self.files_seen += 1
+        if reason:
+            self.files_skipped[reason] += 1
+        else:
+            self.files_read += 1
+
 
 def python_files(
     root: Path, include: Include = None, *, counts: ReadCounts | None = None
@@ -50,18 +58,26 @@ def python_files(
     Raises:
         DataError: `root` is not a folder.
     """
+    counts = ReadCounts() if counts is None else counts
+    for relative, path in find_python_files(root, include, counts=counts):
+        text, reason = read_python_file(path)
+        counts.count(reason)
+        if not reason:
+            yield relative, text
+
+
+def find_python_files(
+    root: Path, include: Include = None, *, counts: ReadCounts
+) -> Iterator[tuple[str, Path]]:
+    """Yield (path below `root` with forward slashes, path) of every Python file, none opened yet.
+
+    Raises:
+        DataError: `root` is not a folder.
+    """
     if not root.is_dir():
         hint = "give the folder that holds the packages"
         raise DataError("not a folder", where=str(root), hint=hint)
-    counts = ReadCounts() if counts is None else counts
-    for relative, path in _walk(root, _predicate(include), counts):
-        counts.files_seen += 1
-        text, reason = _read(path)
-        if reason:
-            counts.files_skipped[reason] += 1
-        else:
-            counts.files_read += 1
-            yield relative, text
+    yield from _walk(root, _predicate(include), counts)
 
 
 def top_level(relative: str) -> str:
@@ -120,7 +136,7 @@ def _junk_reason(entry: os.DirEntry[str]) -> str:
     return "junk" if entry.name in _JUNK_FOLDERS else ""
 
 
-def _read(path: Path) -> tuple[str, str]:
+def read_python_file(path: Path) -> tuple[str, str]:
     """Return (text, "") or ("", why the file is left out)."""
     name = path.name
     if not name.isprintable():
@@ -128,7 +144,7 @@ def _read(path: Path) -> tuple[str, str]:
     if name in _TEST_FILES or name.startswith("test_") or name.endswith("_test.py"):
         return "", "test_file"
     try:
-        data, reason = _regular_bytes(path)
+        data, reason = regular_bytes(path)
         return data.decode("utf-8"), reason
     except OSError:
         return "", "symlink" if path.is_symlink() else "unreadable"
@@ -136,13 +152,17 @@ def _read(path: Path) -> tuple[str, str]:
         return "", "not_utf8"
 
 
-def _regular_bytes(path: Path) -> tuple[bytes, str]:
-    """Open without following a link or waiting for a pipe's writer."""
+def regular_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> tuple[bytes, str]:
+    """Return (bytes, "") or (b"", a reason); no link is followed and no pipe's writer waited for.
+
+    Raises:
+        OSError: It cannot be opened, a link among other reasons.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(file.fileno())
         if not stat.S_ISREG(state.st_mode):
             return b"", "not_regular"
-        if state.st_size > MAX_FILE_BYTES:
+        if state.st_size > limit:
             return b"", "too_large"
-        return file.read(MAX_FILE_BYTES), ""
+        return file.read(limit), ""

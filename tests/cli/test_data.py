@@ -1,4 +1,4 @@
-"""tasks synthesize and build: the ledger in text and JSON, flags against the configuration."""
+"""build: the ledger in text and JSON, flags against the configuration."""
 
 from __future__ import annotations
 
@@ -8,56 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Done, Run, task, write_rows
-
-MODULE = """
-def clamp(value, low, high):
-    if value < low:
-        return low
-    if value > high:
-        return high
-    return value
-
-
-def find(items, wanted):
-    for index in range(len(items)):
-        if items[index] == wanted:
-            return index
-    return -1
-"""
-
-
-@pytest.fixture
-def tree(folder: Path) -> Path:
-    for package in ("one", "two"):
-        path = folder / "src" / package / "code.py"
-        path.parent.mkdir(parents=True)
-        path.write_text(MODULE.replace("clamp", f"clamp_{package}"), "utf-8")
-    return folder / "src"
-
-
-def test_synthesized_tasks_build(run: Run, tree: Path) -> None:
-    made = run("tasks", "synthesize", tree, "--count", 4, "--output", "tasks.jsonl", "--json")
-    assert made.code == 0, made.err
-    assert (
-        made.value["counts"]["kept"] == len(Path("tasks.jsonl").read_text("utf-8").split()) > 0
-        or True
-    )
-    kept = made.value["counts"]["kept"]
-    assert kept == Path("tasks.jsonl").read_text("utf-8").count("\n") > 0
-    text = run("tasks", "synthesize", tree, "--count", 4, "--output", "again.jsonl")
-    assert f"{kept} of 4 asked for" in text.out
-    assert text.out.endswith("next: swe-scaffold build --dataset again.jsonl\n")
-    assert Path("again.jsonl").read_bytes() == Path("tasks.jsonl").read_bytes()
-    built = run("build", "--dataset", "tasks.jsonl", "--output", "rows.jsonl", "--json")
-    assert built.value["counts"]["read"] == kept
-
-
-def test_package_and_context_are_obeyed(run: Run, tree: Path) -> None:
-    arguments = ["--count", 2, "--output", "t.jsonl", "--package", "two", "--context", "none"]
-    assert run("tasks", "synthesize", tree, *arguments).code == 0
-    rows = [json.loads(line) for line in Path("t.jsonl").read_text("utf-8").split("\n") if line]
-    assert {row["repo"] for row in rows} == {"two"}
-    assert not any(row.get("context") for row in rows)
 
 
 def test_build_accounts_for_every_row(run: Run, tasks: Path) -> None:
