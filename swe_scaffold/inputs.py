@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -68,18 +69,25 @@ class InputBytes:
         path: The file.
         shown: Its name in messages; the path where empty.
         max_total_bytes: Most decompressed bytes of a gzip file.
+        hashed: Whether the bytes are hashed; without it `finish` gives no SHA-256.
     """
 
     def __init__(
-        self, path: Path | str, *, shown: str = "", max_total_bytes: int = MAX_TOTAL_BYTES
+        self,
+        path: Path | str,
+        *,
+        shown: str = "",
+        max_total_bytes: int = MAX_TOTAL_BYTES,
+        hashed: bool = True,
     ) -> None:
         self.path = Path(path)
         self.shown = shown or str(path)
+        self.start = 0
         self.line = 0
         self.size = 0
         self.sha256 = ""
         self._budget = max_total_bytes
-        self._digest = hashlib.sha256()
+        self._digest = hashlib.sha256() if hashed else None
 
     def __enter__(self) -> Self:
         """Open the file.
@@ -107,6 +115,11 @@ class InputBytes:
         """Close the file."""
         self._file.close()
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Size and time of the file when it was opened."""
+        return self._before.st_size, self._before.st_mtime_ns
+
     def where(self) -> str:
         """The place being read, for messages."""
         return f"{self.shown}:{self.line}" if self.line else self.shown
@@ -123,13 +136,14 @@ class InputBytes:
         same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         if not same or self.size != after.st_size:
             raise changed(self.shown)
-        self.sha256 = self._digest.hexdigest()
+        self.sha256 = self._digest.hexdigest() if self._digest else ""
 
     def read_raw(self, buffer: memoryview) -> int:
         """Fill `buffer` from the disk, hashing; for the layers above the file."""
         with disk_errors(self.path):
             count = self._file.readinto(buffer) or 0
-        self._digest.update(buffer[:count])
+        if self._digest:
+            self._digest.update(buffer[:count])
         self.size += count
         return count
 
@@ -143,6 +157,101 @@ class InputBytes:
     def refuse(self, message: str) -> NoReturn:
         """Raise a DataError at the place being read."""
         raise DataError(message, where=self.where())
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Whole lines of a plain file: its bytes from `start` to `stop`, and the number of the first.
+
+    `unchanged` is the file's size and time as it was measured.
+    """
+
+    start: int
+    stop: int
+    first_line: int
+    unchanged: tuple[int, int]
+
+
+class PartOfFile:
+    """The bytes of one span of a plain file, as long as it is the file it was.
+
+    A context manager like `InputBytes`, which has hashed the whole before.
+
+    Raises:
+        DataError: Size or time of the file are not the span's.
+        EnvironmentFailure: It cannot be opened or read.
+    """
+
+    def __init__(self, path: Path | str, span: Span, shown: str) -> None:
+        self.path, self.shown = Path(path), shown
+        self.start, self.line = span.start, 0
+        self._left, self._identity = span.stop - span.start, span.unchanged
+
+    def __enter__(self) -> Self:
+        require_file(self.path, self.shown)
+        with disk_errors(self.path):
+            self._file = self.path.open("rb", buffering=0)
+            self._file.seek(self.start)
+        try:
+            self._require_same()
+        except DataError:
+            self._file.close()
+            raise
+        self.stream: Any = io.BufferedReader(_Limited(self), 1 << 18)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file; one that somebody wrote to meanwhile is refused."""
+        try:
+            if error is None:
+                self._require_same()
+        finally:
+            self._file.close()
+
+    def read_raw(self, buffer: memoryview) -> int:
+        """Fill `buffer` from the part; for the layer above the file."""
+        with disk_errors(self.path):
+            count = self._file.readinto(buffer[: self._left]) or 0
+        self._left -= count
+        return count
+
+    def _require_same(self) -> None:
+        now = os.fstat(self._file.fileno())
+        if (now.st_size, now.st_mtime_ns) != self._identity:
+            raise changed(self.shown)
+
+
+def spans(path: Path | str, target_bytes: int, *, shown: str = "") -> list[Span]:
+    """Divide a plain file into spans of whole lines of about `target_bytes`; gzip has none.
+
+    Raises:
+        DataError: Missing, no regular file, or not text.
+        EnvironmentFailure: It cannot be opened or read.
+    """
+    with InputBytes(path, shown=shown, hashed=False) as source:
+        if source.compressed:
+            return []
+        refuse_foreign(source.stream.peek(512)[:512], source.shown)
+        cuts, lines, offset = [(0, 1)], 1, 0
+        while block := source.stream.read(1 << 20):
+            counted = 0
+            while (end := block.find(b"\n", max(cuts[-1][0] + target_bytes - offset - 1, 0))) >= 0:
+                lines += block.count(b"\n", counted, end + 1)
+                counted = end + 1
+                cuts.append((offset + counted, lines))
+            lines += block.count(b"\n", counted)
+            offset += len(block)
+        ends = [*(start for start, _ in cuts[1:]), offset]
+        return [
+            Span(start, stop, line, source.identity)
+            for (start, line), stop in zip(cuts, ends, strict=True)
+            if stop > start
+        ]
 
 
 def require_file(path: Path, shown: str = "") -> None:
@@ -210,6 +319,17 @@ def _alternates_with_nul(head: bytes) -> bool:
 
 class _Hashing(io.RawIOBase):
     def __init__(self, owner: InputBytes) -> None:
+        self._owner = owner
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._owner.read_raw(memoryview(buffer))
+
+
+class _Limited(io.RawIOBase):
+    def __init__(self, owner: PartOfFile) -> None:
         self._owner = owner
 
     def readable(self) -> bool:

@@ -14,17 +14,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NoReturn
+from types import TracebackType
+from typing import Any, NoReturn, Self
 
 from swe_scaffold.errors import DataError
 from swe_scaffold.files import atomic_write
-from swe_scaffold.inputs import BOM, MAX_TOTAL_BYTES, InputBytes, refuse_foreign
+from swe_scaffold.inputs import (
+    BOM,
+    MAX_TOTAL_BYTES,
+    InputBytes,
+    PartOfFile,
+    Span,
+    refuse_foreign,
+)
 from swe_scaffold.terminal import show
 
 MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64
 MAX_NUMBER_CHARS = 4300
 
+# So many brackets, nested one in the other, the decoder takes in any case.
+_SAFE_DEPTH = 500
 _BLANK = b" \t\r"
 _NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
 
@@ -65,6 +75,7 @@ class JsonlReader:
     Args:
         path: The file, plain or gzip.
         shown: Its name in messages; the path where empty.
+        span: Read these lines alone; `size` and `sha256` stay empty.
         max_row_bytes: Longer lines are reported without being held in memory.
         max_depth: Most nested objects and arrays in a row.
         max_total_bytes: Most decompressed bytes of a gzip file.
@@ -79,17 +90,22 @@ class JsonlReader:
         path: Path | str,
         *,
         shown: str = "",
+        span: Span | None = None,
         max_row_bytes: int = MAX_ROW_BYTES,
         max_depth: int = MAX_DEPTH,
         max_total_bytes: int = MAX_TOTAL_BYTES,
     ) -> None:
         self.path, self.shown = path, shown or str(path)
         self.size, self.sha256, self.rows = 0, "", 0
+        self._span = span
         self._max_row_bytes, self._max_depth = max_row_bytes, max_depth
         self._max_total_bytes = max_total_bytes
 
     def __iter__(self) -> Iterator[Line | BadLine]:
         self.rows = 0
+        if self._span is not None:
+            yield from self._spanned(self._span)
+            return
         source = InputBytes(self.path, shown=self.shown, max_total_bytes=self._max_total_bytes)
         with source:
             refuse_foreign(source.stream.peek(512)[:512], self.shown)
@@ -99,10 +115,16 @@ class JsonlReader:
             source.finish()
         self.size, self.sha256 = source.size, source.sha256
 
-    def _rows(self, source: InputBytes) -> Iterator[Line | BadLine]:
-        offset = len(BOM) if source.stream.peek(3)[:3] == BOM else 0
-        source.stream.read(offset)
-        number = 0
+    def _spanned(self, span: Span) -> Iterator[Line | BadLine]:
+        with PartOfFile(self.path, span, self.shown) as source:
+            for row in self._rows(source, span.first_line - 1):
+                self.rows += 1
+                yield row
+
+    def _rows(self, source: InputBytes | PartOfFile, number: int = 0) -> Iterator[Line | BadLine]:
+        offset = source.start
+        if not offset and source.stream.peek(3)[:3] == BOM:
+            offset = len(source.stream.read(len(BOM)))
         while True:
             number += 1
             source.line = number
@@ -173,13 +195,50 @@ def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> WrittenF
         DataError: A row the reader would not take back: NaN, lone surrogate, too long, too deep.
         EnvironmentFailure: The disk says no.
     """
-    digest, size, count = hashlib.sha256(), 0, 0
-    with atomic_write(path) as stream:
-        for count, row in enumerate(rows, 1):
-            data = encode_row(row, f"{path}:{count}")
-            digest.update(data)
-            size += stream.write(data)
-    return WrittenFile(size, digest.hexdigest(), count)
+    with LineWriter(path) as lines:
+        for number, row in enumerate(rows, 1):
+            lines.write(encode_row(row, f"{path}:{number}"))
+    return lines.written
+
+
+class LineWriter:
+    """Encoded rows, as `encode_row` made them, to a file that appears when the block ends well.
+
+    A context manager; `written` tells what was written so far.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._opened = atomic_write(path)
+        self._digest, self._size, self._rows = hashlib.sha256(), 0, 0
+
+    def __enter__(self) -> Self:
+        """Open a file beside the path.
+
+        Raises:
+            EnvironmentFailure: The disk says no; also on writing and closing.
+        """
+        self._stream = self._opened.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        """Let the file take its name, unless the block failed."""
+        return self._opened.__exit__(kind, error, trace)
+
+    def write(self, line: bytes) -> None:
+        """Add one row."""
+        self._digest.update(line)
+        self._size += self._stream.write(line)
+        self._rows += 1
+
+    @property
+    def written(self) -> WrittenFile:
+        """Size, SHA-256 and rows so far."""
+        return WrittenFile(self._size, self._digest.hexdigest(), self._rows)
 
 
 def encode_row(row: Mapping[str, Any], where: str) -> bytes:
@@ -198,7 +257,7 @@ def encode_row(row: Mapping[str, Any], where: str) -> bytes:
         raise DataError(f"cannot be written: {problem}", where=where) from None
     if len(data) > MAX_ROW_BYTES:
         raise DataError(f"cannot be written: {_too_long(len(data), MAX_ROW_BYTES)}", where=where)
-    if too_deep(text, MAX_DEPTH):
+    if too_deep(row, MAX_DEPTH):
         raise DataError(f"cannot be written: nested deeper than {MAX_DEPTH}", where=where)
     return data + b"\n"
 
@@ -224,14 +283,16 @@ def _parse(raw: bytes, *, max_depth: int) -> Any:
     except UnicodeDecodeError as error:
         byte = f"0x{raw[error.start]:02x}"
         raise _Bad(f"invalid UTF-8: {byte} at byte {error.start}", error.start) from None
-    if too_deep(text, max_depth):
+    if text.count("{") + text.count("[") > _SAFE_DEPTH and _text_too_deep(text, max_depth):
         raise _Bad(f"nested deeper than {max_depth}")
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise _Bad(_explain(error), len(text[: error.pos].encode("utf-8"))) from None
     except RecursionError:
-        raise _Bad("nested too deeply") from None
+        raise _Bad(f"nested deeper than {max_depth}") from None
+    if too_deep(value, max_depth):
+        raise _Bad(f"nested deeper than {max_depth}")
     if b"\\ud" in raw or b"\\uD" in raw:
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
@@ -240,10 +301,24 @@ def _parse(raw: bytes, *, max_depth: int) -> Any:
     return value
 
 
-def too_deep(text: str, max_depth: int) -> bool:
-    """Say whether objects and arrays nest deeper than `max_depth`, in time linear in the text."""
-    if text.count("{") + text.count("[") <= max_depth:
-        return False
+def too_deep(value: object, max_depth: int) -> bool:
+    """Say whether objects and arrays nest deeper than `max_depth`; 1 allows an object alone."""
+    level = [value]
+    for _ in range(max_depth):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list | tuple):
+                inner.extend(item)
+        level = [item for item in inner if isinstance(item, dict | list | tuple)]
+        if not level:
+            return False
+    return True
+
+
+def _text_too_deep(text: str, max_depth: int) -> bool:
+    """Say the same of JSON text, in linear time: the decoder itself can overflow the C stack."""
     unescaped = text.replace("\\\\", "").replace('\\"', "")
     brackets = _NOT_BRACKETS.sub("", "".join(unescaped.split('"')[::2]))
     depths = accumulate(1 if bracket in "{[" else -1 for bracket in brackets)

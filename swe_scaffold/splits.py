@@ -2,16 +2,21 @@
 
 Rows that share a prompt, a response, a patch or an id form one content group, and a group never
 straddles the split.
-Pure functions over short keys; reading rows and writing manifests is left to others.
+Pure functions over short keys, a few dozen bytes a row; reading rows and writing manifests is left
+to others.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
+from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from swe_scaffold.types import Example
 
@@ -20,6 +25,9 @@ MIN_HELD_OUT_REPOS = 5
 # Shorter answers ("yes", "done") are shared by rows that have nothing else in common.
 MIN_LINKING_CHARS = 100
 TOLERANCE = 0.03
+# A prompt and a response of the same text are no link; a prompt's digest is its hash.
+_KIND_NUMBERS = {"prompt": 0, "response": 1}
+_HASH = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +85,136 @@ def _is_patch(example: Example) -> bool:
     return example.response_source in {"patch", "test_patch"} and bool(example.response.strip())
 
 
-def content_groups(keys: Sequence[SplitKeys]) -> tuple[int, ...]:
+class PackedKeys(NamedTuple):
+    """The split keys of one row: repository, 16 bytes a link, the name of a row without prompt.
+
+    `is_prompt` holds one byte a link.
+    """
+
+    repo: str
+    digests: bytes
+    is_prompt: bytes
+    own_name: str
+
+    def linked(self, links: Iterable[str]) -> PackedKeys:
+        """Return the keys with further links."""
+        more = b"".join([_digest(link) for link in links])
+        if not more:
+            return self
+        none = bytes(len(more) // 16)
+        return self._replace(digests=self.digests + more, is_prompt=self.is_prompt + none)
+
+
+class SplitTable:
+    """The split keys of many rows in order, about 60 bytes a row."""
+
+    def __init__(self, keys: Iterable[SplitKeys] = ()) -> None:
+        self.repos: dict[str, int] = {}
+        self._repo_of_row = array("I")
+        self._row_of_link = array("I")
+        self._digests, self._is_prompt = bytearray(), bytearray()
+        # Names of rows without a prompt: their own ids, which no hash gives back.
+        self._own_names: dict[int, str] = {}
+        for key in keys:
+            self.append(key)
+
+    def __len__(self) -> int:
+        return len(self._repo_of_row)
+
+    def append(self, keys: SplitKeys) -> None:
+        """Add the keys of the next row."""
+        self.append_packed(pack(keys))
+
+    def append_packed(self, keys: PackedKeys) -> None:
+        """Add keys that were packed elsewhere."""
+        row = len(self._repo_of_row)
+        self._repo_of_row.append(self.repos.setdefault(keys.repo, len(self.repos)))
+        if keys.own_name:
+            self._own_names[row] = keys.own_name
+        self._row_of_link.extend([row] * (len(keys.digests) // 16))
+        self._digests += keys.digests
+        self._is_prompt += keys.is_prompt
+
+    def repo_codes(self) -> Any:
+        """Return for each row the number of its repository in `repos`, shape (rows,)."""
+        return np.frombuffer(self._repo_of_row, dtype=np.uint32)
+
+    def links(self) -> tuple[Any, Any]:
+        """Return all links: digests of shape (links, 2), uint64, and the row of each."""
+        digests = np.frombuffer(self._digests, dtype=np.uint64).reshape(-1, 2)
+        return digests, np.frombuffer(self._row_of_link, dtype=np.uint32)
+
+    def name(self, row: int) -> str:
+        """Return what stands for a row in the split's hash: the prompt's link, else the id's."""
+        if row in self._own_names:
+            return self._own_names[row]
+        digests, rows = self.links()
+        place = int(np.searchsorted(rows, row))
+        return f"prompt:{digests[place].tobytes().hex()}"
+
+    def prompts(self, rows: Any) -> list[str]:
+        """Return the hashes of all prompts of some rows, given as a mask of shape (rows,)."""
+        digests, row_of_link = self.links()
+        wanted = rows[row_of_link] & (np.frombuffer(self._is_prompt, dtype=np.uint8) == 1)
+        return [digest.tobytes().hex() for digest in digests[wanted]]
+
+
+def pack(keys: SplitKeys) -> PackedKeys:
+    """Pack the keys of one row."""
+    first = keys.links[0]
+    digests = b"".join([_digest(link) for link in keys.links])
+    is_prompt = bytes(map(_is_prompt, keys.links))
+    return PackedKeys(keys.repo, digests, is_prompt, "" if is_prompt[0] else first)
+
+
+def _is_prompt(link: str) -> bool:
+    return link.startswith("prompt:") and _HASH.fullmatch(link, len("prompt:")) is not None
+
+
+def _digest(link: str) -> bytes:
+    """Return 16 bytes for a link; texts are hashed already, and keep their hash."""
+    kind, _, rest = link.partition(":")
+    if kind in _KIND_NUMBERS and _HASH.fullmatch(rest):
+        return (int(rest, 16) ^ _KIND_NUMBERS[kind]).to_bytes(16, "big")
+    return hashlib.sha256(link.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def content_groups(keys: Iterable[SplitKeys]) -> tuple[int, ...]:
     """Return for each row the index of the first row of its content group.
 
     Two rows are in one group when they share a link, directly or through others.
     """
-    parent = list(range(len(keys)))
+    return tuple(_groups(SplitTable(keys)).tolist())
 
-    def find(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
 
-    first: dict[str, int] = {}
-    for index, key in enumerate(keys):
-        for link in key.links:
-            low, high = sorted((find(first.setdefault(link, index)), find(index)))
-            parent[high] = low
-    return tuple(find(index) for index in range(len(keys)))
+def _groups(table: SplitTable) -> Any:
+    """Return the content groups as an array; rows that share no link cost nothing."""
+    groups = np.arange(len(table), dtype=np.int64)
+    digests, rows = table.links()
+    if not len(rows):
+        return groups
+    order = np.lexsort((rows, digests[:, 1], digests[:, 0]))
+    sorted_digests, sorted_rows = digests[order], rows[order]
+    same = np.flatnonzero((sorted_digests[1:] == sorted_digests[:-1]).all(axis=1))
+    parent: dict[int, int] = {}
+
+    def find(row: int) -> int:
+        while (above := parent.get(row, row)) != row:
+            parent[row] = parent.get(above, above)
+            row = above
+        return row
+
+    for left, right in zip(sorted_rows[same].tolist(), sorted_rows[same + 1].tolist(), strict=True):
+        low, high = sorted((find(left), find(right)))
+        parent[high] = low
+        parent.setdefault(low, low)
+    for row in parent:
+        groups[row] = find(row)
+    return groups
 
 
 def assign(
-    keys: Sequence[SplitKeys],
+    keys: Iterable[SplitKeys] | SplitTable,
     *,
     dev_split: float,
     split_by: Literal["auto", "repo", "row"] = "auto",
@@ -120,78 +235,85 @@ def assign(
             form `repo:NAME` say that whole repositories were held out: new rows follow theirs, and
             new repositories are hashed as a whole.
     """
-    groups = content_groups(keys)
+    table = keys if isinstance(keys, SplitTable) else SplitTable(keys)
+    groups = _groups(table)
     if known is not None:
-        return _from_known(keys, groups, dev_split=dev_split, seed=seed, known=known)
+        return _from_known(table, groups, _Hash(dev_split, seed), known)
     if split_by == "row" or dev_split >= 1:
-        return _by_row(keys, groups, dev_split=dev_split, seed=seed)
-    by_repo, lands = _by_repo(keys, groups, dev_split=dev_split)
+        return _by_row(table, groups, _Hash(dev_split, seed))
+    by_repo, lands = _by_repo(table, groups, dev_split=dev_split)
     if split_by == "repo" or (lands and len(by_repo.held_out_repos) >= MIN_HELD_OUT_REPOS):
         return by_repo
-    row = _by_row(keys, groups, dev_split=dev_split, seed=seed)
+    row = _by_row(table, groups, _Hash(dev_split, seed))
     note = (
-        f"by repository the hold-out would be {by_repo.count('test')} of {len(keys)} rows from "
+        f"by repository the hold-out would be {by_repo.count('test')} of {len(table)} rows from "
         f"{len(by_repo.held_out_repos)} repositories"
     )
-    return Assignment(row.sides, row.method, groups, note)
+    return Assignment(row.sides, row.method, row.content_groups, note)
 
 
-def _hashed_side(key: str, dev_split: float, seed: int) -> Side:
-    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
-    return "dev" if int.from_bytes(digest[:8], "big") / 2**64 < dev_split else "test"
+@dataclass(frozen=True, slots=True)
+class _Hash:
+    """The side of a name, from its hash with the seed alone."""
+
+    dev_split: float
+    seed: int
+
+    def side(self, name: str) -> Side:
+        digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
+        return "dev" if int.from_bytes(digest[:8], "big") / 2**64 < self.dev_split else "test"
 
 
-def _by_row(
-    keys: Sequence[SplitKeys], groups: Sequence[int], *, dev_split: float, seed: int
-) -> Assignment:
-    sides = tuple(_hashed_side(keys[group].links[0], dev_split, seed) for group in groups)
-    return Assignment(sides, "row", tuple(groups))
+def _by_row(table: SplitTable, groups: Any, hashed: _Hash) -> Assignment:
+    heads = np.unique(groups).tolist()
+    by_group = {head: hashed.side(table.name(head)) for head in heads}
+    listed = groups.tolist()
+    return Assignment(tuple(by_group[group] for group in listed), "row", tuple(listed))
 
 
 def _from_known(
-    keys: Sequence[SplitKeys],
-    groups: Sequence[int],
-    *,
-    dev_split: float,
-    seed: int,
-    known: Mapping[str, Side],
+    table: SplitTable, groups: Any, hashed: _Hash, known: Mapping[str, Side]
 ) -> Assignment:
     decided: dict[int, Side] = {}
-    fresh = set(groups)
-    for key, group in zip(keys, groups, strict=True):
-        for link in key.links:
-            side = known.get(link)
-            if side is not None:
-                fresh.discard(group)
-                # A new row can join old groups of both sides; training on a held-out row is worse.
-                decided[group] = "test" if "test" in (side, decided.get(group)) else side
+    listed = groups.tolist()
+    sides = {_digest(link): side for link, side in known.items()}
+    digests, rows = table.links()
+    for digest, row in zip(digests, rows.tolist(), strict=True):
+        side = sides.get(digest.tobytes())
+        if side is not None:
+            # A new row can join old groups of both sides; training on a held-out row is worse.
+            group = listed[row]
+            decided[group] = "test" if "test" in (side, decided.get(group)) else side
+    fresh = set(listed) - set(decided)
     held_out = tuple(sorted(link[5:] for link in known if link.startswith("repo:")))
     if held_out:
-        for key, group in zip(keys, groups, strict=True):
+        names = list(table.repos)
+        for code, group in zip(table.repo_codes().tolist(), listed, strict=True):
             if group in fresh:
-                side = known.get(f"repo:{key.repo}") or _hashed_side(key.repo, dev_split, seed)
+                side = known.get(f"repo:{names[code]}") or hashed.side(names[code])
                 decided[group] = "test" if "test" in (side, decided.get(group)) else side
-    sides = tuple(
-        decided.get(group) or _hashed_side(keys[group].links[0], dev_split, seed)
-        for group in groups
-    )
-    new = sum(1 for group in groups if group in fresh)
+    for group in fresh - set(decided):
+        decided[group] = hashed.side(table.name(group))
+    new = sum(1 for group in listed if group in fresh)
     note = f"{new} rows were not in the manifest"
     repos = tuple(name for name in held_out if known[f"repo:{name}"] == "test")
-    return Assignment(sides, "manifest", tuple(groups), note, repos)
+    return Assignment(
+        tuple(decided[group] for group in listed), "manifest", tuple(listed), note, repos
+    )
 
 
-def _by_repo(
-    keys: Sequence[SplitKeys], groups: Sequence[int], *, dev_split: float
-) -> tuple[Assignment, bool]:
+def _by_repo(table: SplitTable, groups: Any, *, dev_split: float) -> tuple[Assignment, bool]:
     """Hold out the most repositories, smallest first; linked repositories move together."""
-    cluster = _linked_repos(keys, groups)
-    rows = Counter(cluster[key.repo] for key in keys)
+    cluster = _linked_repos(table, groups)
+    codes = table.repo_codes()
+    counted = np.bincount(codes, minlength=len(table.repos)).tolist()
+    rows: Counter[str] = Counter()
     members: dict[str, list[str]] = {}
     for repo, name in sorted(cluster.items()):
         members.setdefault(name, []).append(repo)
-    wanted = (1 - dev_split) * len(keys)
-    slack = TOLERANCE * len(keys)
+        rows[name] += counted[table.repos[repo]]
+    wanted = (1 - dev_split) * len(table)
+    slack = TOLERANCE * len(table)
     held: list[str] = []
     size = 0
     for name in sorted(rows, key=lambda name: (rows[name], name)):
@@ -201,11 +323,11 @@ def _by_repo(
         size += rows[name]
     if size < wanted - slack:
         held, size = _reach(rows, held, size, low=wanted - slack, high=wanted + slack)
-    out = set(held)
-    sides: tuple[Side, ...] = tuple("test" if cluster[key.repo] in out else "dev" for key in keys)
+    out = {table.repos[repo] for name in held for repo in members[name]}
+    sides: tuple[Side, ...] = tuple("test" if code in out else "dev" for code in codes.tolist())
     repos = tuple(sorted(repo for name in held for repo in members[name]))
     lands = abs(size - wanted) <= slack
-    return Assignment(sides, "repo", tuple(groups), held_out_repos=repos), lands
+    return Assignment(sides, "repo", tuple(groups.tolist()), held_out_repos=repos), lands
 
 
 def _reach(
@@ -223,16 +345,18 @@ def _reach(
         total -= rows[kept.pop()]
 
 
-def _linked_repos(keys: Sequence[SplitKeys], groups: Sequence[int]) -> dict[str, str]:
+def _linked_repos(table: SplitTable, groups: Any) -> dict[str, str]:
     """Map each repository to the name of its cluster: those that share a content group are one."""
-    parent = {key.repo: key.repo for key in keys}
+    parent = {name: name for name in table.repos}
 
     def find(name: str) -> str:
         while parent[name] != name:
             name = parent[name]
         return name
 
-    for key, group in zip(keys, groups, strict=True):
-        low, high = sorted((find(keys[group].repo), find(key.repo)))
+    codes, names = table.repo_codes(), list(table.repos)
+    pairs = np.stack([codes[groups], codes], axis=1) if len(codes) else np.empty((0, 2), np.uint32)
+    for left, right in np.unique(pairs, axis=0).tolist():
+        low, high = sorted((find(names[left]), find(names[right])))
         parent[high] = low
     return {name: find(name) for name in parent}

@@ -155,6 +155,10 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("dataset.seed", {"x": 1}, "is a value, not a group of keys", ""),
     ("dataset.dev_split", 1.5, "should be a number > 0 and ≤ 1, got 1.5", ""),
     ("dataset.min_patch_chars", -1, "should be a whole number ≥ 0 or null, got -1", ""),
+    ("dataset.quality.near_duplicate_threshold", 0.1, "a number ≥ 0.3 and ≤ 1, got 0.1", ""),
+    ("dataset.quality.secrets", "drop", '"skip", "redact" or "report", got "drop"', ""),
+    ("dataset.quality.stages", ["caps", 3], "should be a list of names; item 2 is 3", ""),
+    ("dataset.quality.max_per_repo", 0, "should be a whole number ≥ 1 or null, got 0", ""),
     ("dataset", [], "should be an object with keys, got []", ""),
     ("training", None, "should be an object with keys, got null", ""),
     ("training.lora", 3, "should be an object with keys, got 3", ""),
@@ -319,6 +323,50 @@ def test_keys_that_exclude_each_other_blame_what_was_set_last(path: Path) -> Non
     error = failure(path, {"training": never}, overrides=["training.load_best=true"])
     assert error.where == "--set: training.load_best"
     assert "load_best needs eval_strategy" in error.message
+
+
+STAGES = "dataset.quality.stages"
+MISFITS: list[tuple[dict[str, Any], str, str]] = [
+    ({"stages": ["secret", "secret"]}, STAGES, "stages names secret twice"),
+    (
+        {"stages": ["duplicate", "secret"]},
+        STAGES,
+        "stages has secret after duplicate: stages that look at one row come before those that "
+        "compare rows (duplicate, near_duplicate, caps)",
+    ),
+    (
+        {"stages": [], "max_per_repo": 3},
+        "dataset.quality.max_per_repo",
+        "max_per_repo needs the stage caps in stages",
+    ),
+    (
+        {"stages": ["caps"], "only_resolved": True},
+        "dataset.quality.only_resolved",
+        "only_resolved needs the stage outcome in stages",
+    ),
+]
+
+
+@pytest.mark.parametrize(("quality", "key", "message"), MISFITS)
+def test_stages_that_do_not_fit_are_refused(
+    path: Path, quality: dict[str, Any], key: str, message: str
+) -> None:
+    error = failure(path, {"dataset": {"quality": quality}})
+    assert (error.where, error.message) == (f"{path}: {key}", message)
+
+
+def test_a_bound_on_patches_needs_the_stage_that_judges_them(path: Path) -> None:
+    sets = ["dataset.quality.stages=[]"]
+    error = failure(path, {"dataset": {"min_patch_chars": 3}}, overrides=sets)
+    assert error.where == f"--set: {STAGES}"
+    assert "min_patch_chars needs the stage short_patch" in error.message
+    assert load_config(overrides=sets).dataset.quality.stages == []
+
+
+def test_any_order_of_stages_within_their_kind_is_taken() -> None:
+    given = ["hidden_text", "secret", "empty_response", "caps", "near_duplicate", "duplicate"]
+    config = load_config(overrides=[f"{STAGES}={json.dumps(given)}"])
+    assert config.dataset.quality.stages == given
 
 
 def test_the_order_of_set_does_not_matter_for_the_whole(path: Path) -> None:

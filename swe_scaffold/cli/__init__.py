@@ -4,7 +4,8 @@
 - `app.py`: the Typer applications, the options every command has, results on stdout.
 - `help.py`: what help says of a command, for the terminal and for the docs.
 - `quickstart.py`: quickstart.
-- `data.py`: tasks, build.  `inspecting.py`: audit, summarize, show.  `model.py`: train, evaluate.
+- `mining.py`: tasks mine.  `synthesis.py`: tasks synthesize.
+- `data.py`: build.  `inspecting.py`: audit, summarize, show.  `model.py`: train, evaluate.
 - `rows.py`: rows as `show` prints them.  `tables.py`: numbers and tables for people.
 - `docs.py`: docs/cli.md and docs/configuration.md.
 
@@ -35,7 +36,14 @@ from swe_scaffold.terminal import show, show_block
 
 STDOUT = "standard output"
 BUG = "this is a bug of swe-scaffold; run again with --debug and report the traceback"
-_EXTRAS = {"datasets": "data", "pyarrow": "data"} | dict.fromkeys(
+_EXTRAS = {
+    "datasets": "data",
+    "pyarrow": "data",
+    "rensa": "data",
+    "detect_secrets": "data",
+    "bm25s": "retrieval",
+    "ray": "ray",
+} | dict.fromkeys(
     ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "huggingface_hub"),
     "train",
 )

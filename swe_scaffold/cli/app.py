@@ -86,7 +86,7 @@ def abandon(stream: TextIO) -> None:
 
 def application() -> typer.Typer:
     """Return the application with every command registered."""
-    from swe_scaffold.cli import data, inspecting, model, quickstart  # noqa: F401 registration is their import
+    from swe_scaffold.cli import data, inspecting, mining, model, quickstart, synthesis  # noqa: F401 registration is their import
 
     return APP
 

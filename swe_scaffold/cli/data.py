@@ -1,82 +1,24 @@
-"""The commands that make rows: tasks synthesize, build."""
+"""The command that makes rows: build."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from swe_scaffold.cli.app import APP, TASKS, Session, command
+from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.help import from_config
 from swe_scaffold.cli.model import Config, Set
 from swe_scaffold.cli.tables import counts, facts, place
 from swe_scaffold.errors import UsageError
-from swe_scaffold.files import require_writable
 from swe_scaffold.terminal import show as visible
 
+if TYPE_CHECKING:
+    from swe_scaffold.dataset import Executor
+
 DEFAULT_OUTPUT = Path("data/processed/swe-speedrun.jsonl")
-
-
-@command(
-    TASKS,
-    "synthesize",
-    examples=("swe-scaffold tasks synthesize src/ --count 200 --output tasks.jsonl",),
-)
-def synthesize(
-    session: Session,
-    path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Folder of Python packages and modules.")
-    ],
-    output: Annotated[Path, typer.Option(metavar="FILE", help="Tasks to write (JSONL).")],
-    count: Annotated[int, typer.Option(metavar="N", min=1, help="Most tasks to make.")] = 300,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of everything drawn.")] = 42,
-    context: Annotated[
-        str,
-        typer.Option(
-            metavar="oracle|none", help="Whether prompts show the function that holds the bug."
-        ),
-    ] = "oracle",
-    package: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Only this top-level package; repeatable."),
-    ] = None,
-) -> None:
-    """Make bug-fix tasks from any Python tree by mutation.
-
-    Functions are changed by seeded, syntax-aware operators; each task asks for the change back. The
-    rows are SWE-bench-style, `build` reads them, and they say `validated: false`: no test was run.
-    """
-    if context not in {"oracle", "none"}:
-        raise UsageError(f"must be oracle or none, got {context!r}", where="--context")
-    require_writable(output.parent)
-    from swe_scaffold.jsonl import write_jsonl
-    from swe_scaffold.sources.synthetic import synthesize as make_tasks
-
-    session.reporter.say(f"reading {visible(path)}")
-    result = make_tasks(
-        path,
-        count=count,
-        seed=seed,
-        context="oracle" if context == "oracle" else "none",
-        include=package,
-    )
-    written = write_jsonl(output, result.tasks)
-    ledger = result.counts
-    rows: list[tuple[str, object]] = [
-        ("files read", f"{ledger['files_read']} of {ledger['files_seen']}"),
-        ("functions", ledger["functions_seen"]),
-        ("candidates", ledger["candidates"]),
-        ("rejected", counts(ledger["rejected"])),
-        ("kept", f"{ledger['kept']} of {ledger['requested']} asked for"),
-        ("by operator", counts(ledger["kept_by_operator"])),
-        ("packages", len(ledger["kept_by_repo"])),
-        ("written", output),
-    ]
-    value = {"output": str(output), "sha256": written.sha256, "counts": ledger}
-    text = facts("tasks", rows) + f"\n\nnext: swe-scaffold build --dataset {place(output)}"
-    session.result(value, text)
 
 
 @command(
@@ -173,6 +115,102 @@ def build(  # noqa: PLR0913 one parameter per option
             metavar="skip|stop",
         ),
     ] = None,
+    report: Annotated[
+        list[str] | None,
+        from_config(
+            "dataset.reports",
+            [],
+            "Evaluation reports or predictions that say what trajectories solved; repeatable.",
+            metavar="FILE",
+        ),
+    ] = None,
+    only_resolved: Annotated[
+        bool,
+        from_config(
+            "dataset.quality.only_resolved",
+            False,
+            "Skip trajectories not known to have solved their task.",
+            "--only-resolved",
+        ),
+    ] = False,
+    only_submitted: Annotated[
+        bool,
+        from_config(
+            "dataset.quality.only_submitted",
+            False,
+            "Skip trajectories not known to have submitted.",
+            "--only-submitted",
+        ),
+    ] = False,
+    max_per_instance: Annotated[
+        int | None,
+        from_config(
+            "dataset.quality.max_per_instance",
+            None,
+            "Most rows of one instance_id, the first in source order.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        from_config(
+            "dataset.exclude",
+            [],
+            "Benchmark whose tasks must not be trained (source or index); repeatable.",
+            metavar="NAME",
+        ),
+    ] = None,
+    write_index: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the index of what is excluded: hashes, no text."),
+    ] = None,
+    context: Annotated[
+        str | None,
+        from_config(
+            "dataset.context",
+            "none",
+            "Code that prompts of tasks get from clones.",
+            metavar="none|oracle|bm25",
+        ),
+    ] = None,
+    context_tokens: Annotated[
+        int | None,
+        from_config(
+            "dataset.context_tokens", 4096, "Most tokens of that code.", metavar="N", min=1
+        ),
+    ] = None,
+    repos: Annotated[
+        Path | None,
+        from_config("dataset.repos", None, "Folder of clones and mirrors.", metavar="FOLDER"),
+    ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|jsonl|json|csv|parquet|arrow",
+            help="Format of the files, where their content misleads.",
+        ),
+    ] = "auto",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Processes; the rows are the same with any number.",
+            show_default="one per processor, where there is work for several",
+        ),
+    ] = None,
+    executor: Annotated[
+        str, typer.Option(metavar="process|ray", help="Where rows are made ready.")
+    ] = "process",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Ray cluster, or auto.",
+            show_default="with --executor ray, one started on this machine",
+        ),
+    ] = None,
     config: Config = None,
     set_: Set = None,
 ) -> None:
@@ -190,6 +228,14 @@ def build(  # noqa: PLR0913 one parameter per option
         "dataset.split_by": split_by,
         "dataset.revision": revision,
         "dataset.on_bad_row": on_bad_row,
+        "dataset.reports": report or None,
+        "dataset.exclude": exclude or None,
+        "dataset.context": context,
+        "dataset.context_tokens": context_tokens,
+        "dataset.repos": None if repos is None else str(repos),
+        "dataset.quality.only_resolved": only_resolved or None,
+        "dataset.quality.only_submitted": only_submitted or None,
+        "dataset.quality.max_per_instance": max_per_instance,
     }
     unlimited = ["dataset.max_examples=null"] if limit == 0 else []
     from swe_scaffold.config import dump_config, load_config
@@ -206,12 +252,25 @@ def build(  # noqa: PLR0913 one parameter per option
         skipped_report=skipped_report,
         force_skipped_report=force_skipped_report,
         split_from=split_from,
+        write_index=write_index,
+        format=format,
+        executor=_executor(executor, jobs, address),
         offline=session.offline,
         reporter=session.reporter,
         resolved_config=dump_config(resolved),
     )
     value = result.to_dict()
     session.result(value, _build_text(value))
+
+
+def _executor(kind: str, jobs: int | None, address: str | None) -> Executor:
+    from swe_scaffold.dataset import Executor
+
+    if kind not in {"process", "ray"}:
+        raise UsageError(f"must be process or ray, got {kind!r}", where="--executor")
+    if address is not None and kind != "ray":
+        raise UsageError("goes with --executor ray alone", where="--address")
+    return Executor("ray" if kind == "ray" else "process", jobs, address or "")
 
 
 def _build_text(value: Mapping[str, Any]) -> str:
@@ -225,6 +284,16 @@ def _build_text(value: Mapping[str, Any]) -> str:
         ("labels", label_counts(ledger)),
         ("split", _split_text(value)),
     ]
+    for kind in ("reports", "context"):
+        if kind in ledger:
+            rows.append((kind, counts(ledger[kind])))
+    findings = {
+        f"{stage['name']}: {name.replace('_', ' ')}": count
+        for stage in ledger["stages"]
+        for name, count in stage.get("findings", {}).items()
+    }
+    if findings:
+        rows.append(("found", counts(findings)))
     lines = [facts("ledger", rows)]
     lines += [f"note: {visible(note, width=300)}" for note in value["notes"]]
     lines += ["", *(f"written: {place(path)}" for path in value["written"])]

@@ -1,7 +1,10 @@
 """Build a dataset on disk: dev rows, hold-out, skipped report and, last, the manifest.
 
 - `__init__.py`: the build on disk, atomically.
-- `building.py`: the build in memory: sources, response, label, quality, split.
+- `building.py`: the build: parts, rows, sides, limit.
+- `preparing.py`: one part of a source made ready, anywhere.
+- `gathering.py`: parts brought together: what compares rows.
+- `executors.py`: where parts are made ready.
 - `pairs.py`: a task as a prompt/response pair.
 - `conversations.py`: the same as Hugging Face data sets.
 
@@ -17,8 +20,7 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from swe_scaffold.dataset.conversations import (
     SpeedrunDatasetBuilder,
     load_conversation_dataset,
 )
+from swe_scaffold.dataset.executors import Executor
 from swe_scaffold.errors import DataError, EnvironmentFailure, IntegrityError, UsageError
 from swe_scaffold.files import (
     TEMPORARY_PREFIX,
@@ -39,16 +42,16 @@ from swe_scaffold.files import (
     require_different,
     utc_now,
 )
-from swe_scaffold.jsonl import WrittenFile, write_jsonl
+from swe_scaffold.jsonl import LineWriter, WrittenFile
 from swe_scaffold.manifest import provenance, read_manifest, write_manifest
-from swe_scaffold.rows import BuiltFiles, example_to_row, skip_to_row
+from swe_scaffold.rows import BuiltFiles
 from swe_scaffold.terminal import SILENT, Reporter
-from swe_scaffold.types import Example
 
 __all__ = [
     "BuildResult",
     "BuiltRows",
     "DatasetSplit",
+    "Executor",
     "SpeedrunDatasetBuilder",
     "build_dataset",
     "build_rows",
@@ -111,6 +114,9 @@ def build_dataset(  # noqa: PLR0913 one argument per option of the command
     skipped_report: Path | None = None,
     force_skipped_report: bool = False,
     split_from: Path | None = None,
+    write_index: Path | None = None,
+    format: str = "auto",
+    executor: Executor = Executor(jobs=None),  # noqa: B008 frozen
     offline: bool = False,
     reporter: Reporter = SILENT,
     resolved_config: dict[str, Any] | None = None,
@@ -125,6 +131,9 @@ def build_dataset(  # noqa: PLR0913 one argument per option of the command
         skipped_report: Another path for the skipped report.
         force_skipped_report: Write the report even when nothing was skipped.
         split_from: An earlier manifest (or the output it belongs to) whose rows keep their sides.
+        write_index: Where to keep the index of `config.exclude`, hashes without text.
+        format: Format of all files, see `open_source`; `auto` looks at their content.
+        executor: Where rows are made ready; it changes nothing of the result.
         offline: Ask no hub.
         reporter: Gets progress.
         resolved_config: The whole configuration, for the manifest.
@@ -147,11 +156,23 @@ def build_dataset(  # noqa: PLR0913 one argument per option of the command
         started=utc_now(),
         clock=time.monotonic(),
     )
+    if write_index is not None and not config.exclude:
+        raise UsageError("has nothing to write: no benchmark is excluded", where="--write-index")
     _check_paths(plan.files, [Path(name) for name in names])
     lock = folder_lock(output.parent, name=f".{output.stem}.lock")
     with lock, _staging(plan.files) as staging:
         known = known_sides(_read_split_manifest(split_from)) if split_from else None
-        built = build_rows(config, sources=names, offline=offline, reporter=reporter, known=known)
+        built = build_rows(
+            config,
+            sources=names,
+            folder=staging.spill,
+            executor=executor,
+            offline=offline,
+            reporter=reporter,
+            known=known,
+            index=write_index,
+            format=format,
+        )
         _check_paths(plan.files, [Path(entry.path) for entry in built.inputs])
         if not built.kept:
             raise _no_rows(built, plan.files, names)
@@ -178,23 +199,25 @@ def _no_rows(built: BuiltRows, files: BuiltFiles, sources: Sequence[str]) -> Dat
     reasons = ", ".join(f"{count} {reason}" for reason, count in built.reasons().items())
     message = f"no usable rows ({built.read} read, {reasons or 'none'} skipped)"
     where = ", ".join(sources)
-    if not built.skips:
+    first = built.first_skip
+    if first is None:
         return DataError(message, where=where, hint="the source has no rows")
-    first = built.skips[0]
     hint = f"first: {first.detail or first.reason}"
     if not files.manifest.exists():
-        write_jsonl(files.skipped, (skip_to_row(skip) for skip in built.skips))
+        with LineWriter(files.skipped) as lines:
+            for line in built.skipped_lines():
+                lines.write(line)
         hint += f"\nall of them: {files.skipped}"
     return DataError(message, where=where, hint=hint)
 
 
 def _write(built: BuiltRows, plan: _Plan, staging: _Staging) -> BuildResult:
     files = plan.files
-    rows: dict[Path, Iterator[dict[str, Any]]] = {files.dev: map(example_to_row, built.dev)}
+    rows = {files.dev: built.lines(built.dev)}
     if plan.emit_test:
-        rows[files.test] = map(example_to_row, built.test)
-    if built.skips or plan.force_skipped_report:
-        rows[files.skipped] = map(skip_to_row, built.skips)
+        rows[files.test] = built.lines(built.test)
+    if built.skipped.rows or plan.force_skipped_report:
+        rows[files.skipped] = built.skipped_lines()
     outputs: dict[str, dict[str, Any]] = {}
     for path, content in rows.items():
         written = staging.write(path, content)
@@ -224,14 +247,22 @@ class _Staging:
         self._folder = f"{TEMPORARY_PREFIX}{files.dev.name}.build"
         self.folders = {path.parent / self._folder for path in (files.dev, files.skipped)}
 
+    @property
+    def spill(self) -> Path:
+        """Where rows wait for their side."""
+        return min(self.folders)
+
     def place(self, path: Path) -> Path:
         """Where a file waits."""
         return path.parent / self._folder / path.name
 
-    def write(self, path: Path, rows: Iterator[dict[str, Any]]) -> WrittenFile:
+    def write(self, path: Path, lines: Iterable[bytes]) -> WrittenFile:
         """Write a file aside; errors name it as it will be called."""
         try:
-            return write_jsonl(self.place(path), rows)
+            with LineWriter(self.place(path)) as writer:
+                for line in lines:
+                    writer.write(line)
+            return writer.written
         except EnvironmentFailure as error:
             raise EnvironmentFailure(error.message, where=str(path), hint=error.hint) from error
 
@@ -321,14 +352,15 @@ def _manifest(
             "read": built.read,
             "dev": len(built.dev),
             "test": len(built.test),
-            "skipped": len(built.skips),
+            "skipped": built.skipped.rows,
             "beyond_limit": built.beyond_limit,
             "skipped_by_reason": built.reasons(),
+            **built.joined(),
             "stages": [count.to_dict() for count in built.stages],
-            "dev_labels": _count_labels(built.dev),
-            "test_labels": _count_labels(built.test),
-            "dev_repos": len({example.repo or example.group for example in built.dev}),
-            "test_repos": len({example.repo or example.group for example in built.test}),
+            "dev_labels": built.labels(built.dev),
+            "test_labels": built.labels(built.test),
+            "dev_repos": built.repos(built.dev),
+            "test_repos": built.repos(built.test),
         },
         "split": split_record(built, plan.config),
         "notes": list(notes),
@@ -336,12 +368,9 @@ def _manifest(
             "started": plan.started,
             "finished": utc_now(),
             "seconds": round(time.monotonic() - plan.clock, 3),
+            "stage_seconds": {count.name: round(count.seconds, 3) for count in built.stages},
         },
     }
-
-
-def _count_labels(examples: Sequence[Example]) -> dict[str, int]:
-    return dict(sorted(Counter(str(example.label) for example in examples).items()))
 
 
 def _name(path: Path, files: BuiltFiles) -> str:

@@ -1,74 +1,146 @@
-"""The build in memory: sources -> examples -> quality -> sides -> limit, and a ledger that adds up.
+"""The build: sources -> parts -> rows -> sides -> limit, and a ledger that adds up.
 
-read = dev + test + skipped + beyond the limit, always. Files and manifests are left to `dataset`,
-Hugging Face objects to `conversations`.
+read = dev + test + skipped + beyond the limit, always. Memory does not grow with the length of
+rows: their lines wait in a spill file. Files and manifests are left to `dataset`, Hugging Face
+objects to `conversations`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from swe_scaffold.config import DatasetConfig
-from swe_scaffold.dataset.pairs import source_fields, task_to_example
+from swe_scaffold.dataset.excluding import index_benchmarks, write_index
+from swe_scaffold.dataset.executors import Executor, call, map_in_order
+from swe_scaffold.dataset.gathering import Gathering, read_lines
+from swe_scaffold.dataset.preparing import PreparedPart, Recipe, prepare
 from swe_scaffold.errors import DataError, ScaffoldError, UsageError
-from swe_scaffold.jsonl import encode_row
-from swe_scaffold.quality.stages import StageCount, StageRunner, default_stages
-from swe_scaffold.rows import example_to_row
-from swe_scaffold.sources import InputFile, open_source
-from swe_scaffold.splits import Assignment, Side, SplitKeys, assign
+from swe_scaffold.files import disk_errors
+from swe_scaffold.jsonl import LineWriter, WrittenFile
+from swe_scaffold.quality.stages import StageCount
+from swe_scaffold.sources import InputFile, Source, open_source
+from swe_scaffold.sources.base import DataFile, ReadCount
+from swe_scaffold.splits import Assignment, Side, assign
 from swe_scaffold.terminal import Reporter, Track
-from swe_scaffold.types import Example, Origin, Skip, SourceFields, SpeedrunLabel, Task
+from swe_scaffold.types import Skip, SpeedrunLabel
+
+# Large enough that a part's cost is its rows', small enough to hold a few in memory.
+PART_BYTES = 8 << 20
+SPILL, SKIPPED, INDEX = "rows.spill", "skipped.spill", "exclude.json"
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltRows:
-    """What a build keeps, what it does not, and why.
+    """What a build keeps, what it does not, and why; the rows themselves are in `folder`.
 
-    `sides` and `prompts` cover all kept rows, those beyond the limit included.
+    `dev` and `test` are positions among the kept rows; `sides` and the assignment cover all of
+    those, also the ones beyond the limit.
     """
 
-    dev: tuple[Example, ...]
-    test: tuple[Example, ...]
-    skips: tuple[Skip, ...]
-    beyond_limit: int
-    read: int
+    folder: Path
+    gathered: Gathering
     assignment: Assignment
-    sides: Mapping[str, Side]
-    test_prompts: tuple[str, ...]
-    dev_repos: tuple[str, ...]
-    stages: tuple[StageCount, ...]
+    dev: Sequence[int]
+    test: Sequence[int]
+    skipped: WrittenFile
     inputs: tuple[InputFile, ...]
     notes: tuple[str, ...]
 
     @property
+    def read(self) -> int:
+        """Rows read."""
+        return self.gathered.read
+
+    @property
     def kept(self) -> int:
         """Rows that passed every stage, those beyond the limit included."""
-        return len(self.dev) + len(self.test) + self.beyond_limit
+        return len(self.gathered)
+
+    @property
+    def beyond_limit(self) -> int:
+        """Kept rows that are in neither file."""
+        return self.kept - len(self.dev) - len(self.test)
+
+    @property
+    def stages(self) -> tuple[StageCount, ...]:
+        """What each stage saw and did, in order."""
+        return self.gathered.counts
+
+    @property
+    def first_skip(self) -> Skip | None:
+        """The first row that was not kept."""
+        return self.gathered.first_skip
 
     def reasons(self) -> dict[str, int]:
         """Number of skipped rows by reason."""
-        return dict(sorted(Counter(skip.reason for skip in self.skips).items()))
+        return dict(sorted(self.gathered.reasons.items()))
+
+    def joined(self) -> dict[str, dict[str, int]]:
+        """Return what reports and clones added to rows, by what became of it."""
+        found: dict[str, dict[str, int]] = {}
+        for key, count in sorted(self.gathered.tallies.items()):
+            kind, _, what = key.partition(".")
+            found.setdefault(kind, {})[what] = count
+        return found
+
+    def lines(self, rows: Sequence[int]) -> Iterator[bytes]:
+        """Yield the encoded rows at these positions."""
+        return read_lines(self.folder / SPILL, self.gathered.stops, rows)
+
+    def skipped_lines(self) -> Iterator[bytes]:
+        """Yield the encoded rows of the skipped report."""
+        path = self.folder / SKIPPED
+        with disk_errors(path), path.open("rb") as file:
+            yield from file
+
+    def labels(self, rows: Sequence[int]) -> dict[str, int]:
+        """Number of rows by label."""
+        success = sum(self.gathered.labels[row] for row in rows)
+        counted = {SpeedrunLabel.FAILURE: len(rows) - success, SpeedrunLabel.SUCCESS: success}
+        return {str(label): count for label, count in sorted(counted.items()) if count}
+
+    def repos(self, rows: Sequence[int]) -> int:
+        """Number of repositories among rows, as the split names them."""
+        codes = self.gathered.table.repo_codes()
+        return len({int(code) for code in codes[list(rows)]}) if rows else 0
+
+    def sides(self) -> dict[str, Side]:
+        """Return the side of every kept row by its id."""
+        return dict(zip(self.gathered.ids(), self.assignment.sides, strict=True))
 
 
-def build_rows(
+def build_rows(  # noqa: PLR0913 what a build is asked for
     config: DatasetConfig,
     *,
     sources: Sequence[str],
+    folder: Path,
+    executor: Executor = Executor(),  # noqa: B008 frozen
     offline: bool,
     reporter: Reporter,
     known: Mapping[str, Side] | None = None,
+    index: Path | None = None,
+    format: str = "auto",
 ) -> BuiltRows:
     """Read, judge, split and limit the rows of all sources, in order.
 
     Args:
         config: Filters, split and limit.
         sources: Names as `open_source` takes them.
+        folder: Where rows wait; the result reads them from there.
+        executor: Where parts are made ready; the result is the same.
         offline: Ask no hub.
         reporter: Gets progress.
         known: Sides from an earlier manifest, see `splits.assign`.
+        format: Format of all files, see `open_source`.
+        index: Where to write the index of `config.exclude`; else in `folder`.
 
     Raises:
         DataError: A source that cannot be used, or an unreadable row under `on_bad_row: stop`.
@@ -76,156 +148,118 @@ def build_rows(
     """
     if len(set(sources)) != len(sources):
         raise UsageError("a source is given twice", where=", ".join(sources))
-    reading = _Reading(config)
-    with reporter.progress("reading", None) as track:
+    recipe = Recipe(config, _exclude(config, index or folder / INDEX, offline, reporter))
+    kept, skipped = LineWriter(folder / SPILL), LineWriter(folder / SKIPPED)
+    with kept, skipped, reporter.progress("reading", None) as track:
+        reading = _Reading(recipe, Gathering(config, kept, skipped), track)
         for name in sources:
-            reading.read(name, offline=offline, track=track)
-    keys = [SplitKeys.of(example) for example in reading.examples]
-    assignment = _split(keys, config, known)
-    dev, test = _limit(reading.examples, assignment.sides, config)
+            reading.read(
+                open_source(
+                    name,
+                    split=config.split,
+                    revision=config.revision,
+                    offline=offline,
+                    format=format,
+                ),
+                executor,
+            )
+    gathered = reading.gathered
+    assignment = _split(gathered, config, known)
+    dev, test = _limit(assignment.sides, config)
     built = BuiltRows(
-        dev=tuple(dev),
-        test=tuple(test),
-        skips=tuple(reading.skips),
-        beyond_limit=len(keys) - len(dev) - len(test),
-        read=reading.count,
+        folder=folder,
+        gathered=gathered,
         assignment=assignment,
-        sides={e.instance_id: s for e, s in zip(reading.examples, assignment.sides, strict=True)},
-        test_prompts=_test_prompts(keys, assignment.sides),
-        dev_repos=_dev_repos(keys, assignment),
-        stages=reading.runner.counts,
+        dev=dev,
+        test=test,
+        skipped=skipped.written,
         inputs=tuple(reading.inputs),
         notes=(*reading.notes, *_split_notes(assignment, config)),
     )
-    if built.read != built.kept + len(built.skips):
+    if built.read != built.kept + built.skipped.rows or built.read != reading.listed:
         raise ScaffoldError(
-            f"the ledger does not add up: {built.read} read, {built.kept} kept, "
-            f"{len(built.skips)} skipped"
+            f"the ledger does not add up: {reading.listed} read, {built.kept} kept, "
+            f"{built.skipped.rows} skipped"
         )
     return built
 
 
-class _Reading:
-    """Rows as they arrive: kept examples and skips in source order, and how many there were."""
+def _exclude(config: DatasetConfig, path: Path, offline: bool, reporter: Reporter) -> str:
+    """Write the index of the benchmarks to exclude for all workers; return where."""
+    if not config.exclude:
+        return ""
+    write_index(path, index_benchmarks(config.exclude, offline=offline, reporter=reporter))
+    return str(path)
 
-    def __init__(self, config: DatasetConfig) -> None:
-        self._config = config
-        self.runner = StageRunner(
-            default_stages(
-                min_patch_chars=config.min_patch_chars, include_empty=config.include_empty
-            )
-        )
-        self.examples: list[Example] = []
-        self.skips: list[Skip] = []
+
+class _Reading:
+    """Sources read part by part, into what was gathered so far."""
+
+    def __init__(self, recipe: Recipe, gathered: Gathering, track: Track) -> None:
+        self._recipe, self.gathered, self._track = recipe, gathered, track
         self.inputs: list[InputFile] = []
         self.notes: list[str] = []
-        self.count = 0
+        self.listed = 0
 
-    def read(self, name: str, *, offline: bool, track: Track) -> None:
-        config = self._config
-        source = open_source(name, split=config.split, revision=config.revision, offline=offline)
-        for item in source:
-            self.count += 1
-            self._take(item)
-            track.advance()
+    def read(self, source: Source, executor: Executor) -> None:
+        alone = len(source.files) == 1
+        files = [(file, file.parts(PART_BYTES)) for file in source.files]
+        count = sum(len(parts) for _, parts in files)
+        calls = (
+            (prepare, (part, self._recipe), {"alone": alone})
+            for _, parts in files
+            for part in parts
+        )
+        prepared = map_in_order(call, calls, executor, count=count)
+        with contextlib.closing(prepared), ThreadPoolExecutor(1) as hashing:
+            # Pieces of a file do not know its hash: it is made beside the work on them.
+            hashed = [hashing.submit(f.identify) for f, parts in files if len(parts) > 1]
+            for file, parts in files:
+                total = self._gather(islice(prepared, len(parts)), file)
+                if len(parts) > 1:
+                    hashed.pop(0).result()
+                source.finish(file, total)
         self.inputs.extend(source.inputs)
         self.notes.extend(source.notes)
+        self.listed += sum(entry.rows for entry in source.inputs)
 
-    def _take(self, item: Task | Example | Skip) -> None:
-        if isinstance(item, Skip):
-            self._skip(item)
-            return
-        task = item if isinstance(item, Task) else None
-        example = task_to_example(item) if isinstance(item, Task) else _without_false_success(item)
-        stage, verdict = self.runner.judge(example, task)
-        if verdict.keep:
-            try:
-                encode_row(example_to_row(example), "")
-            except DataError as error:
-                self._skip(_skip(example, task, "invalid_row", "writing", error.message))
-                return
-            self.examples.append(example)
-        else:
-            self._skip(_skip(example, task, verdict.reason, stage, verdict.detail))
-
-    def _skip(self, skip: Skip) -> None:
-        if self._config.on_bad_row == "stop" and skip.reason == "invalid_row":
-            place = f"{skip.origin.source}:{skip.origin.row}"
-            named = skip.detail.startswith(skip.origin.source)
-            raise DataError(
-                skip.detail or "the row cannot be used",
-                where="" if named else place,
-                hint="dataset.on_bad_row skip records such rows in the skipped report instead",
-            )
-        self.skips.append(skip)
-
-
-def _skip(example: Example, task: Task | None, reason: str, stage: str, detail: str) -> Skip:
-    return Skip(
-        instance_id=example.instance_id,
-        reason=reason,
-        source_fields=source_fields(task) if task else SourceFields(),
-        patch_len=len(task.patch) if task else 0,
-        stage=stage,
-        origin=Origin(str(example.meta["source"]), int(example.meta["row"])),
-        detail=detail,
-    )
-
-
-def _without_false_success(example: Example) -> Example:
-    """A row without any answer shows no success, whatever it says."""
-    if example.messages or example.response.strip():
-        return example
-    return replace(example, label=SpeedrunLabel.FAILURE)
+    def _gather(self, parts: Iterable[PreparedPart], file: DataFile) -> ReadCount:
+        total = ReadCount()
+        for part in parts:
+            if part.sha256:
+                file.size, file.sha256 = part.size, part.sha256
+            total.rows += part.read.rows
+            total.left_out = part.read.left_out
+            self.gathered.take(part)
+            self._track.advance(part.read.rows)
+        return total
 
 
 def _split(
-    keys: Sequence[SplitKeys], config: DatasetConfig, known: Mapping[str, Side] | None
+    gathered: Gathering, config: DatasetConfig, known: Mapping[str, Side] | None
 ) -> Assignment:
     assignment = assign(
-        keys,
+        gathered.table,
         dev_split=config.dev_split,
         split_by=config.split_by,
         seed=config.seed,
         known=known,
     )
-    if keys and known is None and not assignment.count("dev"):
+    if len(gathered) and known is None and not assignment.count("dev"):
         note = "nothing is held out: the rows are too few, or all linked to each other"
-        sides: tuple[Side, ...] = tuple("dev" for _ in keys)
+        sides = tuple["Side", ...]("dev" for _ in range(len(gathered)))
         return replace(assignment, sides=sides, note=note, held_out_repos=())
     return assignment
 
 
-def _limit(
-    examples: Sequence[Example], sides: Sequence[Side], config: DatasetConfig
-) -> tuple[list[Example], list[Example]]:
+def _limit(sides: Sequence[Side], config: DatasetConfig) -> tuple[list[int], list[int]]:
     """Return the first dev rows up to the limit, and test rows in proportion, in source order."""
-    dev, test = (
-        [example for example, own in zip(examples, sides, strict=True) if own == side]
-        for side in ("dev", "test")
-    )
+    dev, test = ([row for row, own in enumerate(sides) if own == side] for side in ("dev", "test"))
     limit = config.max_examples
     if limit is None:
         return dev, test
     share = (1 - config.dev_split) / config.dev_split
     return dev[:limit], test[: max(1, round(limit * share))]
-
-
-def _test_prompts(keys: Sequence[SplitKeys], sides: Sequence[Side]) -> tuple[str, ...]:
-    hashes = {
-        link.removeprefix("prompt:")
-        for key, side in zip(keys, sides, strict=True)
-        if side == "test"
-        for link in key.links
-        if link.startswith("prompt:")
-    }
-    return tuple(sorted(hashes))
-
-
-def _dev_repos(keys: Sequence[SplitKeys], assignment: Assignment) -> tuple[str, ...]:
-    if not assignment.held_out_repos:
-        return ()
-    return tuple(sorted({key.repo for key in keys} - set(assignment.held_out_repos)))
 
 
 def _split_notes(assignment: Assignment, config: DatasetConfig) -> Iterator[str]:
@@ -248,11 +282,21 @@ def split_record(built: BuiltRows, config: DatasetConfig) -> dict[str, Any]:
         "seed": config.seed,
         "dev_split": config.dev_split,
         "held_out_repos": list(built.assignment.held_out_repos),
-        "dev_repos": list(built.dev_repos),
+        "dev_repos": _dev_repos(built),
         "content_groups": len(set(built.assignment.content_groups)),
-        "assignment": dict(built.sides),
-        "test_prompts": list(built.test_prompts),
+        "assignment": built.sides(),
+        "test_prompts": _test_prompts(built),
     }
+
+
+def _dev_repos(built: BuiltRows) -> list[str]:
+    held = built.assignment.held_out_repos
+    return sorted(set(built.gathered.table.repos) - set(held)) if held else []
+
+
+def _test_prompts(built: BuiltRows) -> list[str]:
+    test = np.array([side == "test" for side in built.assignment.sides], dtype=bool)
+    return sorted(set(built.gathered.table.prompts(test)))
 
 
 def known_sides(manifest: Mapping[str, Any]) -> dict[str, Side]:

@@ -5,6 +5,8 @@ Only this room of the data side needs the `datasets` package; it is imported whe
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +16,11 @@ from swe_scaffold.config import DatasetConfig
 from swe_scaffold.dataset.building import build_rows
 from swe_scaffold.errors import IntegrityError, MissingExtra, UsageError
 from swe_scaffold.files import atomic_folder
+from swe_scaffold.rows import row_to_example
 from swe_scaffold.sources.examples import read_examples
 from swe_scaffold.splits import SplitKeys, assign
 from swe_scaffold.terminal import SILENT, Reporter
-from swe_scaffold.types import Example
+from swe_scaffold.types import Example, Origin
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -141,8 +144,15 @@ def load_conversation_dataset(  # noqa: PLR0913 the public signature of the pack
         seed=seed,
     )
     _datasets()
-    built = build_rows(config, sources=[name], offline=offline, reporter=reporter)
-    return DatasetSplit(dev=to_dataset(built.dev), test=to_dataset(built.test))
+    with tempfile.TemporaryDirectory() as folder:
+        built = build_rows(
+            config, sources=[name], folder=Path(folder), offline=offline, reporter=reporter
+        )
+        dev, test = (
+            [row_to_example(json.loads(line), Origin(name, 0)) for line in built.lines(rows)]
+            for rows in (built.dev, built.test)
+        )
+    return DatasetSplit(dev=to_dataset(dev), test=to_dataset(test))
 
 
 def to_dataset(examples: Sequence[Example]) -> Dataset:

@@ -80,7 +80,7 @@ def _meta(task: Task, response_source: str) -> dict[str, Any]:
     if task.created_at:
         meta["created_at"] = task.created_at
     if task.context:
-        meta["context"] = "oracle"
+        meta["context"] = task.extra.get("context", "oracle")
     if task.patch.strip() and response_source != "patch":
         meta["patch_hash"] = text_hash(task.patch.strip())
     small = {

@@ -10,6 +10,13 @@ tasks       SWE-bench-style records
 chat        messages, prompt + response, instructions
 fields      single fields: the right type, or an error that names the key
 examples    a file of rows for training, strictly
+
+trajectories      which format a trajectory is in: the table of formats
+swe_agent, mini_swe_agent, openhands, trajectory_rows    formats, each to `Trajectory`
+turns             the messages of a trajectory, and what not to learn of them
+refusals          what a harness says when it did not run an action
+outcomes          evaluation reports and predictions, joined by id
+
 synthetic   tasks made from a Python tree, with `mutations`, `python_code`, `python_tree`
 """
 

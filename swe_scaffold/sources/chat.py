@@ -1,4 +1,4 @@
-"""Rows people bring for fine-tuning to `Example`: `messages`, `prompt` + `response`, `instruction`.
+"""Rows people bring for fine-tuning: `messages` (or ShareGPT's), prompt + response, instruction.
 
 Roles, content, tool calls and per-message training flags are brought to one form. Whether a
 conversation can be rendered, and what its tokens are, is judged elsewhere.
@@ -32,7 +32,7 @@ RESPONSE_KEYS = ("response", "completion")
 _META_KEYS = ("base_commit", "created_at", *EXTRA_KEYS)
 CHAT_KEYS = frozenset(
     {
-        *("instance_id", "repo", "org", "group", "messages", "tools", "prompt"),
+        *("instance_id", "repo", "org", "group", "messages", "conversations", "tools", "prompt"),
         *("instruction", "input", "output", "response_source", "meta"),
         *(*RESPONSE_KEYS, *_META_KEYS, *OUTCOME_KEYS),
     }
@@ -45,6 +45,17 @@ _ROLES = {
     "tool": "tool",
     "function": "tool",
 }
+_SPEAKERS = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
 
 
 def is_pair(keys: frozenset[str]) -> bool:
@@ -55,6 +66,22 @@ def is_pair(keys: frozenset[str]) -> bool:
 def is_instruction(keys: frozenset[str]) -> bool:
     """Say whether a row with these keys is an instruction with its output."""
     return {"instruction", "output"} <= keys
+
+
+def with_messages(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a ShareGPT row (`conversations` of from and value) with `messages`, others unchanged.
+
+    Raises:
+        DataError: A speaker is not known, or a turn has another shape.
+    """
+    if row.get("messages") or not row.get("conversations"):
+        return row
+    said = objects(row, "conversations")
+    messages = [_said(value, f"conversations[{index}].") for index, value in enumerate(said)]
+    if system := text(row, "system"):
+        messages.insert(0, {"role": "system", "content": system})
+    rest = {key: value for key, value in row.items() if key != "conversations"}
+    return {**rest, "messages": messages}
 
 
 def read_messages(row: Mapping[str, Any], origin: Origin) -> Example:
@@ -99,6 +126,79 @@ def read_instruction(row: Mapping[str, Any], origin: Origin) -> Example:
     return _pair(row, (prompt, text(row, "output"), "output"), origin)
 
 
+def readable(message: Message) -> str:
+    """Return a message as people read it: its text, then each call on a line as JSON."""
+    calls = (
+        json.dumps(
+            {"name": call.name, "arguments": dict(call.arguments)},
+            ensure_ascii=False,
+            allow_nan=False,
+        )
+        for call in message.tool_calls
+    )
+    return "\n".join(part for part in (message.content, *calls) if part)
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """Return messages as people read them; a single one goes without its role."""
+    if len(messages) == 1:
+        return readable(messages[0])
+    return "\n\n".join(f"{message.role}:\n{readable(message)}" for message in messages)
+
+
+def call_objects(value: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
+    """Return the calls of a message as they are written, one in the older spelling included.
+
+    Raises:
+        DataError: They are no list of objects.
+    """
+    calls = objects(value, "tool_calls", where)
+    single = value.get("function_call")
+    if single is not None and not isinstance(single, Mapping):
+        raise DataError(f"{where}function_call is {type_name(single)}, not an object")
+    return calls or ([single] if single else [])
+
+
+def tool_call(call: Mapping[str, Any], where: str) -> ToolCall:
+    """Read one call; its arguments may be an object or JSON text.
+
+    Raises:
+        DataError: It has no name, or its arguments are no object.
+    """
+    function = call.get("function", call)
+    if not isinstance(function, Mapping):
+        raise DataError(f"{where}function is {type_name(function)}, not an object")
+    name = text(function, "name", where)
+    if not name:
+        raise DataError(f"{where}name is missing")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = parse_text(arguments, f"{where}arguments") if arguments.strip() else {}
+    arguments = {} if arguments is None else arguments
+    if not isinstance(arguments, Mapping):
+        raise DataError(f"{where}arguments is {type_name(arguments)}, not an object")
+    return ToolCall(name, plain_json(arguments, f"{where}arguments"), text(call, "id", where))
+
+
+def train_flag(value: Mapping[str, Any], where: str) -> bool | None:
+    """Return whether a message says it is trained: `train`, `loss`, `weight`, `masked`; else None.
+
+    Raises:
+        DataError: A flag is neither true nor false, or two of them disagree.
+    """
+    flags = {}
+    for key in ("train", "loss", "weight", "masked"):
+        given = value.get(key)
+        if given is None:
+            continue
+        if not isinstance(given, bool | int | float) or given not in (0, 1):
+            raise DataError(f"{where}{key} must be true or false")
+        flags[key] = bool(given) != (key == "masked")
+    if len(set(flags.values())) > 1:
+        raise DataError(f"{where}{' and '.join(flags)} contradict each other")
+    return next(iter(flags.values()), None)
+
+
 def _pair(row: Mapping[str, Any], content: tuple[str, str, str], origin: Origin) -> Example:
     prompt, response, response_source = content
     if not prompt.strip():
@@ -120,11 +220,11 @@ def _chat(
     row: Mapping[str, Any], messages: Sequence[Message], response_source: str, origin: Origin
 ) -> Example:
     last = max((i for i, message in enumerate(messages) if message.role == "assistant"), default=-1)
-    response = _readable(messages[last]) if last >= 0 else ""
+    response = readable(messages[last]) if last >= 0 else ""
     return make_example(
         instance_id=text(row, "instance_id"),
         repo=repository(row),
-        prompt=_transcript(messages[:last] if last >= 0 else messages),
+        prompt=transcript(messages[:last] if last >= 0 else messages),
         response=response,
         response_source=response_source,
         label=label_of(row, response),
@@ -138,6 +238,22 @@ def _chat(
 
 def _messages(row: Mapping[str, Any], key: str) -> list[Message]:
     return [_message(value, f"{key}[{index}].") for index, value in enumerate(objects(row, key))]
+
+
+def _said(value: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """Return a ShareGPT turn as a message; one that is a message already stays."""
+    if "from" not in value:
+        return value
+    speaker = text(value, "from", where)
+    if speaker not in _SPEAKERS:
+        known = "human, gpt, system, tool, function, observation, function_call"
+        raise DataError(f'{where}from is "{show(speaker, width=30)}", expected one of {known}')
+    rest = {key: item for key, item in value.items() if key not in ("from", "value")}
+    message = {**rest, "role": _SPEAKERS[speaker], "content": value.get("value")}
+    if speaker == "function_call":
+        call = parse_text(text(value, "value", where), f"{where}value")
+        return {**message, "content": "", "tool_calls": [call]}
+    return message
 
 
 def _side(row: Mapping[str, Any], key: str, role: str) -> list[Message]:
@@ -154,11 +270,11 @@ def _message(value: Mapping[str, Any], where: str) -> Message:
         role=_ROLES[role],
         content=_content(value.get("content"), f"{where}content"),
         tool_calls=tuple(
-            _tool_call(call, f"{where}tool_calls[{index}].")
-            for index, call in enumerate(_calls(value, where))
+            tool_call(call, f"{where}tool_calls[{index}].")
+            for index, call in enumerate(call_objects(value, where))
         ),
         tool_call_id=text(value, "tool_call_id", where),
-        train=_train(value, where),
+        train=train_flag(value, where),
         train_reason=text(value, "train_reason", where),
     )
 
@@ -180,60 +296,3 @@ def _content(value: object, where: str) -> str:
             kind = block.get("type") if isinstance(block, Mapping) else type_name(block)
             raise DataError(f"{where}[{index}] is {show(kind, width=30)}; only text is read")
     return "".join(parts)
-
-
-def _calls(value: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
-    calls = objects(value, "tool_calls", where)
-    single = value.get("function_call")
-    if single is not None and not isinstance(single, Mapping):
-        raise DataError(f"{where}function_call is {type_name(single)}, not an object")
-    return calls or ([single] if single else [])
-
-
-def _tool_call(call: Mapping[str, Any], where: str) -> ToolCall:
-    function = call.get("function", call)
-    if not isinstance(function, Mapping):
-        raise DataError(f"{where}function is {type_name(function)}, not an object")
-    name = text(function, "name", where)
-    if not name:
-        raise DataError(f"{where}name is missing")
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        arguments = parse_text(arguments, f"{where}arguments") if arguments.strip() else {}
-    arguments = {} if arguments is None else arguments
-    if not isinstance(arguments, Mapping):
-        raise DataError(f"{where}arguments is {type_name(arguments)}, not an object")
-    return ToolCall(name, plain_json(arguments, f"{where}arguments"), text(call, "id", where))
-
-
-def _train(value: Mapping[str, Any], where: str) -> bool | None:
-    """Read whether a message is trained: `train`, `loss`, `weight`, or `masked` the other way."""
-    flags = {}
-    for key in ("train", "loss", "weight", "masked"):
-        given = value.get(key)
-        if given is None:
-            continue
-        if not isinstance(given, bool | int | float) or given not in (0, 1):
-            raise DataError(f"{where}{key} must be true or false")
-        flags[key] = bool(given) != (key == "masked")
-    if len(set(flags.values())) > 1:
-        raise DataError(f"{where}{' and '.join(flags)} contradict each other")
-    return next(iter(flags.values()), None)
-
-
-def _readable(message: Message) -> str:
-    calls = (
-        json.dumps(
-            {"name": call.name, "arguments": dict(call.arguments)},
-            ensure_ascii=False,
-            allow_nan=False,
-        )
-        for call in message.tool_calls
-    )
-    return "\n".join(part for part in (message.content, *calls) if part)
-
-
-def _transcript(messages: Sequence[Message]) -> str:
-    if len(messages) == 1:
-        return _readable(messages[0])
-    return "\n\n".join(f"{message.role}:\n{_readable(message)}" for message in messages)

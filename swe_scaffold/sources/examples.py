@@ -14,7 +14,7 @@ from swe_scaffold.jsonl import BadLine, JsonlReader
 from swe_scaffold.sources.local import near_name
 from swe_scaffold.sources.shapes import read_row
 from swe_scaffold.terminal import show
-from swe_scaffold.types import Example, Origin, Task
+from swe_scaffold.types import Example, Origin, Task, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,10 @@ def _example(value: dict[str, object], origin: Origin, where: str, build: str) -
         row = read_row(value, origin)
     except DataError as error:
         raise DataError(str(error), where=where) from None
-    if isinstance(row, Task):
+    if isinstance(row, Task | Trajectory):
+        kind = "task" if isinstance(row, Task) else "trajectory"
         raise DataError(
-            f"a task, not a training row: {show(row.instance_id, width=60)}",
+            f"a {kind}, not a training row: {show(row.instance_id, width=60)}",
             where=where,
             hint=build,
         )

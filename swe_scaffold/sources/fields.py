@@ -16,6 +16,8 @@ from swe_scaffold.types import SpeedrunLabel
 EXTRA_KEYS = (
     "operator",
     "validated",
+    "validation",
+    "message_source",
     "language",
     "version",
     "category",
@@ -36,8 +38,9 @@ OUTCOME_KEYS = (
 MAX_EXTRA_CHARS = 200
 # Arguments and tools sit some levels down in a built row, which must stay within MAX_DEPTH itself.
 MAX_VALUE_DEPTH = MAX_DEPTH - 16
+MAX_ID_CHARS = 300
 # SWE-bench names a task owner__name-123, SWE-smith owner__name.1a2b3c4d.what
-_ID = re.compile(r"([\w-]+)__([\w.-]+?)(?:-\d+|\.[0-9a-f]{8}\..+)", re.ASCII)
+_ID = re.compile(r"([\w-]+?)__((?:(?!__)[\w.-])+?)(?:-\d+|\.[0-9a-f]{8}\..+)", re.ASCII)
 
 
 def text(row: Mapping[str, Any], key: str, where: str = "") -> str:
@@ -119,7 +122,8 @@ def repository(row: Mapping[str, Any]) -> str:
     repo, owner = text(row, "repo"), text(row, "org")
     if repo:
         return f"{owner}/{repo}" if owner and "/" not in repo else repo
-    match = _ID.fullmatch(text(row, "instance_id"))
+    instance_id = text(row, "instance_id")
+    match = _ID.fullmatch(instance_id) if len(instance_id) <= MAX_ID_CHARS else None
     return f"{match[1]}/{match[2]}" if match else ""
 
 

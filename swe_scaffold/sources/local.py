@@ -29,7 +29,9 @@ FORMATS: dict[str, type[DataFile]] = {
     "arrow": ArrowFile,
 }
 READ = "JSON Lines, JSON, CSV (each also .gz), Parquet, Arrow"
-DATA_SUFFIXES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow"})
+DATA_SUFFIXES = frozenset(
+    {".jsonl", ".ndjson", ".json", ".traj", ".csv", ".tsv", ".parquet", ".arrow"}
+)
 _METADATA = re.compile(
     r"(dataset_infos?|dataset_dict|state|package|package-lock)\.json|.*\.(manifest\.json|skipped\.jsonl)"
 )

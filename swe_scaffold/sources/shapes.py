@@ -1,7 +1,7 @@
-"""What a row is, decided row by row from its keys: built row, messages, prompt + response, task.
+"""What a row is: built row, trajectory, messages, prompt + response, task.
 
-Whatever cannot be used becomes a `Skip` that says why; nothing is dropped. Trajectories,
-predictions and reports are recognised in order to name them.
+Whatever cannot be used becomes a `Skip` that says why; nothing is dropped. Predictions and reports
+are recognised in order to name them.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from swe_scaffold.sources.chat import (
     read_instruction,
     read_messages,
     read_pair,
+    with_messages,
 )
 from swe_scaffold.sources.tasks import TASK_KEYS, is_task, read_task, source_fields
+from swe_scaffold.sources.trajectories import TRAJECTORY_KEYS, find_format
 from swe_scaffold.terminal import show
-from swe_scaffold.types import Example, Origin, Skip, SourceFields, Task
+from swe_scaffold.types import Example, Origin, Skip, SourceFields, Task, Trajectory
 
-Item = Task | Example | Skip
+Item = Task | Trajectory | Example | Skip
 
-ROW_KEYS = TASK_KEYS | CHAT_KEYS
+TEXT_KEYS = TASK_KEYS | CHAT_KEYS
+ROW_KEYS = TEXT_KEYS | TRAJECTORY_KEYS
 EXPECTED = (
-    "expected messages, prompt + response (or completion), instruction + output, or a task with "
-    "problem_statement and patch"
+    "expected messages, prompt + response (or completion), instruction + output, a trajectory, or "
+    "a task with problem_statement and patch"
 )
+_CHATS = frozenset({"messages", "conversations", "trajectory", "history", "raw_completions"})
 _BUILT = {"instance_id", "prompt", "response", "response_source", "label", "meta"}
 _FOREIGN: tuple[tuple[frozenset[str], str], ...] = (
-    (frozenset({"trajectory_format"}), "a mini-swe-agent trajectory"),
-    (frozenset({"history", "test_result"}), "an OpenHands trajectory"),
-    (frozenset({"history", "trajectory"}), "a SWE-agent trajectory"),
-    (frozenset({"history"}), "an agent trajectory"),
+    (frozenset({"history"}), "an agent trajectory without messages"),
     (frozenset({"nodes", "max_iterations"}), "a moatless search tree"),
     (frozenset({"type", "thread_id"}), "a Codex event stream"),
     (frozenset({"type", "item"}), "a Codex event stream"),
@@ -49,10 +50,7 @@ _FOREIGN: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"resolved", "no_generation"}), "a SWE-bench report"),
     (frozenset({"chosen", "rejected"}), "a preference pair"),
     (frozenset({"role", "content"}), "a single chat message (a row holds the whole list)"),
-    (
-        frozenset({"conversations"}),
-        "a ShareGPT conversation (rename it to messages, role, content)",
-    ),
+    (frozenset({"conversations"}), "an empty conversation"),
 )
 
 
@@ -74,8 +72,8 @@ def read_item(line: Line | BadLine, origin: Origin, where: str) -> Item:
         return _skip(line.value, origin, f"{where}: {error}")
 
 
-def read_row(row: Mapping[str, Any], origin: Origin) -> Task | Example:
-    """Read one row by its keys.
+def read_row(row: Mapping[str, Any], origin: Origin) -> Task | Trajectory | Example:
+    """Read one row by its content.
 
     Raises:
         DataError: It is of no known shape, or a field has the wrong type.
@@ -83,10 +81,10 @@ def read_row(row: Mapping[str, Any], origin: Origin) -> Task | Example:
     keys = frozenset(row)
     if keys >= _BUILT and isinstance(row["meta"], Mapping):
         return row_to_example(row, origin)
-    if _is_run(row):
-        raise DataError(f"looks like a mini-swe-agent trajectory; {EXPECTED}")
-    if row.get("messages"):
-        return read_messages(row, origin)
+    if format := find_format(row):
+        return format.read(row, origin)
+    if (chat := with_messages(row)).get("messages"):
+        return read_messages(chat, origin)
     if is_pair(keys):
         return read_pair(row, origin)
     if is_instruction(keys):
@@ -101,9 +99,7 @@ def read_row(row: Mapping[str, Any], origin: Origin) -> Task | Example:
 def can_be_rows(keys: Iterable[str]) -> bool:
     """Say whether rows with these keys have a known shape."""
     found = frozenset(keys)
-    return (
-        "messages" in found or is_pair(found) or is_instruction(found) or is_task(found)
-    ) and "trajectory_format" not in found
+    return not found.isdisjoint(_CHATS) or is_pair(found) or is_instruction(found) or is_task(found)
 
 
 def explain(keys: Iterable[str]) -> str:
@@ -118,14 +114,6 @@ def explain(keys: Iterable[str]) -> str:
         f"no known row with the keys {names}{more}; {EXPECTED}"
         if found
         else f"is empty; {EXPECTED}"
-    )
-
-
-def _is_run(row: Mapping[str, Any]) -> bool:
-    """A mini-swe-agent run has `messages` too, but whether it went well is not in it."""
-    info = row.get("info")
-    return "trajectory_format" in row or (
-        "messages" in row and isinstance(info, Mapping) and "exit_status" in info
     )
 
 

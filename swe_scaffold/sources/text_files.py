@@ -1,18 +1,19 @@
 """Text formats: JSON Lines, one JSON document, CSV; each plain or gzip, each in strict UTF-8.
 
-A JSON document is a list of rows, an object of rows by id, or a single row. CSV values stay text:
-nothing is guessed, "0.10" is not a number.
+A JSON document is a list of rows, an object of rows by id, a single row, or the messages of a
+single chat. CSV values stay text: nothing is guessed, "0.10" is not a number.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from swe_scaffold.errors import DataError
-from swe_scaffold.inputs import BOM, InputBytes, refuse_foreign
+from swe_scaffold.inputs import BOM, InputBytes, Span, refuse_foreign, spans
 from swe_scaffold.jsonl import (
     MAX_ROW_BYTES,
     BadLine,
@@ -22,7 +23,7 @@ from swe_scaffold.jsonl import (
     type_name,
 )
 from swe_scaffold.sources.base import DataFile, NoRowsError
-from swe_scaffold.sources.shapes import ROW_KEYS, can_be_rows, explain
+from swe_scaffold.sources.shapes import TEXT_KEYS, can_be_rows, explain
 from swe_scaffold.terminal import show
 
 MAX_DOCUMENT_BYTES = 256 << 20
@@ -38,6 +39,32 @@ class JsonlFile(DataFile):
         reader = JsonlReader(self.path, shown=self.shown)
         yield from reader
         self.size, self.sha256 = reader.size, reader.sha256
+
+    def parts(self, target_bytes: int) -> Sequence[DataFile]:
+        """Divide a plain file into spans of lines; gzip has to be read from its beginning."""
+        if self.path.stat().st_size <= target_bytes:
+            return (self,)
+        found = spans(self.path, target_bytes, shown=self.shown)
+        if len(found) < 2:
+            return (self,)
+        return [JsonlPart(self.path, self.shown, span) for span in found]
+
+
+class JsonlPart(JsonlFile):
+    """Some lines of a JSON Lines file."""
+
+    def __init__(self, path: Path, shown: str, span: Span) -> None:
+        super().__init__(path, shown)
+        self._span = span
+
+    def rows(self) -> Iterator[Line | BadLine]:
+        """Yield every line of the span that is not blank."""
+        return iter(JsonlReader(self.path, shown=self.shown, span=self._span))
+
+    def parts(self, target_bytes: int) -> Sequence[DataFile]:
+        """It is one already."""
+        del target_bytes
+        return (self,)
 
 
 class JsonFile(DataFile):
@@ -169,7 +196,7 @@ def sniff_text(head: bytes, suffix: str) -> type[DataFile] | None:
         return JsonFile
     header = text.split(b"\n", 1)[0].decode("utf-8", "replace")
     columns = [cell.strip(' "\r') for cell in header.split(_delimiter(text))]
-    return CsvFile if not ROW_KEYS.isdisjoint(columns) else None
+    return CsvFile if not TEXT_KEYS.isdisjoint(columns) else None
 
 
 def _sniff_json(text: bytes, lines: bool) -> type[DataFile]:
@@ -192,7 +219,7 @@ def _sniff_json(text: bytes, lines: bool) -> type[DataFile]:
 
 def _document_rows(document: object, where: str) -> Iterator[object]:
     if isinstance(document, list):
-        yield from document
+        yield from [{"messages": document}] if _is_chat(document) else document
     elif not isinstance(document, dict):
         raise DataError(f"expected a list of rows, got {type_name(document)}", where=where)
     elif _is_row_table(document):
@@ -200,6 +227,12 @@ def _document_rows(document: object, where: str) -> Iterator[object]:
             yield {"instance_id": key, **value}
     else:
         yield document
+
+
+def _is_chat(values: list[Any]) -> bool:
+    return bool(values) and all(
+        isinstance(v, dict) and {"role", "content"} <= v.keys() for v in values
+    )
 
 
 def _is_row_table(document: Mapping[str, Any]) -> bool:

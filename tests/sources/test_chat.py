@@ -252,3 +252,34 @@ def test_what_was_read_can_be_written_and_read_again(tmp_path: Path) -> None:
     (again,) = open_source(str(tmp_path / "built.jsonl"))
     assert isinstance(again, Example)
     assert example_to_row(again) == example_to_row(item)
+
+
+def test_sharegpt_conversations_are_chats(tmp_path: Path) -> None:
+    said = [
+        {"from": "human", "value": "q"},
+        {"from": "function_call", "value": '{"name": "f", "arguments": {"x": 1}}'},
+        {"from": "observation", "value": "o"},
+        {"from": "gpt", "value": "a", "weight": 0},
+    ]
+    item = example(tmp_path, conversations=said, system="s", tools="[]")
+    assert item.messages == (
+        Message("system", "s"),
+        Message("user", "q"),
+        Message("assistant", "", (ToolCall("f", {"x": 1}),)),
+        Message("tool", "o"),
+        Message("assistant", "a", train=False),
+    )
+    assert item.response == "a"
+
+
+@pytest.mark.parametrize(
+    ("turn", "detail"),
+    [
+        ({"from": "narrator", "value": "x"}, 'conversations[0].from is "narrator", expected one'),
+        ({"from": 3, "value": "x"}, "conversations[0].from is a number, not text"),
+        ({"from": "function_call", "value": "f(1)"}, "conversations[0].value: not valid JSON"),
+        ("hello", "conversations[0] is text, not an object"),
+    ],
+)
+def test_a_wrong_sharegpt_turn_is_named(tmp_path: Path, turn: Any, detail: str) -> None:
+    assert detail in problem(tmp_path, conversations=[turn])

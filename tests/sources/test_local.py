@@ -62,12 +62,13 @@ def test_a_folder_is_its_data_files_in_order(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", 3)
     write(tmp_path / "a/z.jsonl", 1, 2)
     write(tmp_path / "c.JSON", 4)
+    write(tmp_path / "d.traj", 5)
     write(tmp_path / ".hidden.jsonl", 9)
     write(tmp_path / ".git/x.jsonl", 9)
-    for name in ("README.md", "x.traj", "dataset_info.json", "b.skipped.jsonl", "b.manifest.json"):
+    for name in ("README.md", "x.yaml", "dataset_info.json", "b.skipped.jsonl", "b.manifest.json"):
         write(tmp_path / name, 9)
     source = open_source(str(tmp_path))
-    assert ids(tmp_path) == [1, 2, 3, 4]
+    assert ids(tmp_path) == [1, 2, 3, 4, 5]
     assert source.notes == [
         "5 other files are not read: README.md, b.manifest.json, b.skipped.jsonl, ..."
     ]

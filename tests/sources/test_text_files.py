@@ -194,3 +194,13 @@ def test_a_row_over_the_limit_in_a_document_is_skipped(tmp_path: Path) -> None:
     assert isinstance(last, Task)
     assert isinstance(bad, Skip)
     assert "row 2: row is over the limit of 16 MiB" in bad.detail
+
+
+def test_a_document_that_is_one_chat_is_one_row(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    for name in ("chat.json", "chat.traj.json"):
+        (item,) = read(tmp_path, name, json.dumps(chat, indent=1))
+        assert isinstance(item, Example)
+        assert (item.prompt, item.response) == ("q", "a")
+    items = read(tmp_path, "rows.json", json.dumps([*chat, ROWS[0]]))
+    assert [type(item) for item in items] == [Skip, Skip, Task]
