@@ -8,19 +8,17 @@ did not end (exit codes 126 and 127, or none and `failed`); a test that fails is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any
 
 from swe_scaffold.errors import DataError
-from swe_scaffold.jsonl import BadLine, JsonlReader, Line, loads_strict, type_name
-from swe_scaffold.sources.base import DataFile
+from swe_scaffold.jsonl import loads_strict, type_name
 from swe_scaffold.sources.chat import tool_call
 from swe_scaffold.sources.fields import objects, repository, text
 from swe_scaffold.sources.turns import Chat
 from swe_scaffold.types import Origin, Outcome, Trajectory
 
-MAX_STREAM_BYTES = 64 << 20
 _FIRST = "thread.started"
 _MAX_FIRST_LINE = 4096
 _CANNOT_RUN = (126, 127)
@@ -158,33 +156,3 @@ def _mcp_output(chat: Chat, item: Mapping[str, Any], where: str) -> str:
     if not content and result.get("structured_content") is not None:
         chat.left_out["structured_content"] += 1
     return content
-
-
-class CodexFile(DataFile):
-    """A file of events, one a line, all of them one trajectory."""
-
-    kind: ClassVar[str] = "Codex events"
-
-    def rows(self) -> Iterator[Line | BadLine]:
-        """Yield one row `{"events": [...]}`, or the first bad line: half a stream is none."""
-        reader = JsonlReader(self.path, shown=self.shown)
-        events: list[dict[str, Any]] = []
-        size = 0
-        bad: BadLine | None = None
-        # Read to the end in any case, which is where size and SHA-256 are known.
-        for line in reader:
-            if bad is None and isinstance(line, BadLine):
-                bad = line
-            elif bad is None and isinstance(line, Line):
-                size += line.raw_len
-                events.append(line.value)
-                if size > MAX_STREAM_BYTES:
-                    limit = f"the stream is over the limit of {MAX_STREAM_BYTES >> 20} MiB"
-                    bad = BadLine(line.number, limit, 0)
-            if bad is not None:
-                events.clear()
-        self.size, self.sha256 = reader.size, reader.sha256
-        if bad is not None:
-            yield bad
-        elif events:
-            yield Line(1, {"events": events}, size)

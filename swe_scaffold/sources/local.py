@@ -17,6 +17,8 @@ from swe_scaffold.files import disk_errors
 from swe_scaffold.inputs import InputBytes, refuse_foreign
 from swe_scaffold.jsonl import MAX_ROW_BYTES, loads_strict
 from swe_scaffold.sources.base import DataFile, Source
+from swe_scaffold.sources.codex import looks_like_codex
+from swe_scaffold.sources.codex_file import CodexFile
 from swe_scaffold.sources.columnar import ArrowFile, ParquetFile
 from swe_scaffold.sources.text_files import CsvFile, JsonFile, JsonlFile, sniff_text
 from swe_scaffold.terminal import show
@@ -88,6 +90,8 @@ def open_file(path: Path, shown: str, format: str = "auto") -> DataFile:
     if head.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
         return ArrowFile(path, shown)
     refuse_foreign(head[:512], shown)
+    if looks_like_codex(head.partition(b"\n")[0]):
+        return CodexFile(path, shown)
     kind = sniff_text(head, suffix_of(path.name))
     if kind is None:
         raise DataError("not in a format that is read", where=shown, hint=f"read are {READ}")

@@ -10,7 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from swe_scaffold.sources import mini_swe_agent, openhands, swe_agent, trajectory_rows
+from swe_scaffold.sources import (
+    atif,
+    codex,
+    mini_swe_agent,
+    moatless,
+    nemo_gym,
+    openhands,
+    swe_agent,
+    trajectory_rows,
+)
 from swe_scaffold.types import Example, Origin, Task, Trajectory
 
 
@@ -27,6 +36,10 @@ class Format:
 
 
 FORMATS = (
+    Format("ATIF", atif.recognise, atif.read),
+    Format("moatless tree", moatless.recognise, moatless.read),
+    Format("Codex events", codex.recognise, codex.read),
+    Format("NeMo Gym", nemo_gym.recognise, nemo_gym.read),
     Format("mini-swe-agent", mini_swe_agent.recognise, mini_swe_agent.read),
     Format("SWE-agent", swe_agent.recognise, swe_agent.read),
     Format("OpenHands output", openhands.recognise_output, openhands.read_output),

@@ -11,8 +11,9 @@ import pytest
 
 from swe_scaffold.errors import DataError
 from swe_scaffold.jsonl import BadLine, Line
-from swe_scaffold.sources import codex
-from swe_scaffold.sources.codex import CodexFile, looks_like_codex, read, recognise
+from swe_scaffold.sources import codex_file
+from swe_scaffold.sources.codex import looks_like_codex, read, recognise
+from swe_scaffold.sources.codex_file import CodexFile
 from swe_scaffold.types import Message, Origin, Trajectory
 
 ORIGIN = Origin("runs/own__repo-12.events.jsonl.gz", 1)
@@ -254,7 +255,7 @@ def test_a_stream_with_a_bad_line_is_no_row(tmp_path: Path) -> None:
 
 
 def test_a_stream_over_the_limit_is_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codex, "MAX_STREAM_BYTES", 100)
+    monkeypatch.setattr(codex_file, "MAX_STREAM_BYTES", 100)
     file = written(tmp_path / "x.jsonl", BEGIN, command(), says("Done."))
     (line,) = file.rows()
     assert isinstance(line, BadLine)

@@ -121,8 +121,6 @@ REAL = {
     "trajectories/mini-swe-agent-deepseek/deepseek__deepseek-chat.deepseek_chat_dev.json": (
         "a SWE-bench report"
     ),
-    "trajectories/moatless-claude/pallets__flask-5063.trajectory.json.gz": "a moatless search tree",
-    "trajectories/nemo-gym/swerl_gen_example.jsonl.gz": "a NeMo Gym record",
     "trajectories/swe-smith/run_evaluation__report.json": "a SWE-bench report",
 }
 
