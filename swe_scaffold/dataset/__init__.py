@@ -116,7 +116,7 @@ def build_dataset(  # noqa: PLR0913 one argument per option of the command
     split_from: Path | None = None,
     write_index: Path | None = None,
     format: str = "auto",
-    executor: Executor = Executor(jobs=None),  # noqa: B008 frozen
+    executor: Executor = Executor(),  # noqa: B008 frozen
     offline: bool = False,
     reporter: Reporter = SILENT,
     resolved_config: dict[str, Any] | None = None,
@@ -133,7 +133,8 @@ def build_dataset(  # noqa: PLR0913 one argument per option of the command
         split_from: An earlier manifest (or the output it belongs to) whose rows keep their sides.
         write_index: Where to keep the index of `config.exclude`, hashes without text.
         format: Format of all files, see `open_source`; `auto` looks at their content.
-        executor: Where rows are made ready; it changes nothing of the result.
+        executor: Where rows are made ready; it changes nothing of the result. Several processes
+            import the caller's script anew: guard it with `if __name__ == "__main__"`.
         offline: Ask no hub.
         reporter: Gets progress.
         resolved_config: The whole configuration, for the manifest.

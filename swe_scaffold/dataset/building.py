@@ -204,13 +204,12 @@ class _Reading:
     def read(self, source: Source, executor: Executor) -> None:
         alone = len(source.files) == 1
         files = [(file, file.parts(PART_BYTES)) for file in source.files]
-        count = sum(len(parts) for _, parts in files)
         calls = (
             (prepare, (part, self._recipe), {"alone": alone})
             for _, parts in files
             for part in parts
         )
-        prepared = map_in_order(call, calls, executor, count=count)
+        prepared = map_in_order(call, calls, executor, room=_room(source.files))
         with contextlib.closing(prepared), ThreadPoolExecutor(1) as hashing:
             # Pieces of a file do not know its hash: it is made beside the work on them.
             hashed = [hashing.submit(f.identify) for f, parts in files if len(parts) > 1]
@@ -233,6 +232,11 @@ class _Reading:
             self.gathered.take(part)
             self._track.advance(part.read.rows)
         return total
+
+
+def _room(files: Sequence[DataFile]) -> int:
+    """Return how many processes are worth their start for these files."""
+    return sum(file.path.stat().st_size for file in files) // (2 * PART_BYTES)
 
 
 def _split(

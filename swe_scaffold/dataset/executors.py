@@ -24,7 +24,7 @@ Output = TypeVar("Output")
 class Executor:
     """Where work is done; what comes out is the same everywhere.
 
-    `jobs` None takes one per processor where there is work for several. With `ray`, `address` is a
+    `jobs` None takes one per processor, no more than there is work for. With `ray`, `address` is a
     running cluster (`auto` finds it); empty starts one on this machine.
     """
 
@@ -41,7 +41,7 @@ def processors() -> int:
 
 
 def map_in_order(
-    function: Callable[[Input], Output], inputs: Iterable[Input], executor: Executor, *, count: int
+    function: Callable[[Input], Output], inputs: Iterable[Input], executor: Executor, *, room: int
 ) -> Generator[Output, None, None]:
     """Yield `function(input)` for every input, in order; no more than a few results wait.
 
@@ -49,13 +49,13 @@ def map_in_order(
         function: Importable under its name; what it takes and returns can be pickled.
         inputs: One at a time.
         executor: Where.
-        count: How many inputs there are, for choosing the number of jobs.
+        room: For how many jobs there is work, where the executor does not say how many.
 
     Raises:
         EnvironmentFailure: A worker was killed, or the cluster cannot be used.
         MissingExtra: Ray is asked for and not installed.
     """
-    jobs = executor.jobs or max(1, min(processors(), count))
+    jobs = executor.jobs or max(1, min(processors(), room))
     if executor.kind == "ray":
         return _on_ray(function, inputs, executor.address, jobs)
     if jobs == 1:

@@ -107,13 +107,13 @@ def test_a_file_that_changes_meanwhile_is_refused(
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_order(jobs: int) -> None:
-    done = map_in_order(operator.neg, range(40), Executor(jobs=jobs), count=40)
+    done = map_in_order(operator.neg, range(40), Executor(jobs=jobs), room=40)
     assert list(done) == [-n for n in range(40)]
 
 
 def test_a_killed_worker_is_said() -> None:
     with pytest.raises(EnvironmentFailure, match="worker process was killed"):
-        list(map_in_order(os._exit, [0, 0], TWO, count=2))
+        list(map_in_order(os._exit, [0, 0], TWO, room=2))
 
 
 @given(st.lists(st.sampled_from([b"{}", b'{"a":1}', b"", b"x", b"\r", b" {} "]), max_size=40))

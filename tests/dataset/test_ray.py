@@ -85,7 +85,7 @@ def test_work_of_a_killed_worker_is_done_again(tmp_path: Path, address: str) -> 
     mark = tmp_path / "mark"
     work = [(number, str(mark)) for number in range(8)]
     executor = Executor("ray", address=address)
-    done = list(map_in_order(dies_once, work, executor, count=len(work)))
+    done = list(map_in_order(dies_once, work, executor, room=len(work)))
     assert mark.exists()
     assert done == [number * number for number in range(8)]
 
@@ -93,4 +93,4 @@ def test_work_of_a_killed_worker_is_done_again(tmp_path: Path, address: str) -> 
 def test_a_cluster_that_is_not_there_is_said() -> None:
     executor = Executor("ray", address="127.0.0.1:1")
     with pytest.raises(EnvironmentFailure, match="no Ray cluster"):
-        list(map_in_order(abs, [1], executor, count=1))
+        list(map_in_order(abs, [1], executor, room=1))
