@@ -16,7 +16,7 @@ from swe_scaffold.terminal import Track
 from swe_scaffold.terminal import show as visible
 
 if TYPE_CHECKING:
-    from swe_scaffold.sources.mining import Mining
+    from swe_scaffold.mining import Mining
 
 
 @command(
@@ -78,7 +78,7 @@ def mine(  # noqa: PLR0913 one parameter per option
     require_writable(output.parent)
     from swe_scaffold.git import open_repository
     from swe_scaffold.jsonl import write_jsonl
-    from swe_scaffold.sources.mining import (
+    from swe_scaffold.mining import (
         Mining,
         MiningLimits,
         read_date,

@@ -16,7 +16,7 @@ from swe_scaffold.files import require_writable
 from swe_scaffold.terminal import show as visible
 
 if TYPE_CHECKING:
-    from swe_scaffold.sources.validation import Baseline, Checker
+    from swe_scaffold.synthesis.validation import Baseline, Checker
 
 GIB = 1 << 30
 
@@ -116,9 +116,9 @@ def synthesize(  # noqa: PLR0913 one parameter per option
         raise UsageError(f"must be oracle or none, got {context!r}", where="--context")
     require_writable(output.parent)
     from swe_scaffold.jsonl import write_jsonl
-    from swe_scaffold.sources.operators import OPERATORS
-    from swe_scaffold.sources.synthetic import Recipe
-    from swe_scaffold.sources.synthetic import synthesize as make_tasks
+    from swe_scaffold.synthesis import Recipe
+    from swe_scaffold.synthesis import synthesize as make_tasks
+    from swe_scaffold.synthesis.operators import OPERATORS
 
     recipe = Recipe(
         operators=operator or tuple(OPERATORS),
@@ -157,8 +157,8 @@ def synthesize(  # noqa: PLR0913 one parameter per option
 def _validation(
     session: Session, settings: tuple[str, Path, Path, float, int | None], jobs: int
 ) -> contextlib.AbstractContextManager[tuple[Checker, Baseline]]:
-    from swe_scaffold.sources.validation import open_checker, read_command
-    from swe_scaffold.sources.workplace import Trial
+    from swe_scaffold.synthesis.validation import open_checker, read_command
+    from swe_scaffold.synthesis.workplace import Trial
 
     text, tree, project, seconds, memory = settings
     trial = Trial(read_command(text, project), tree, project, seconds, memory)

@@ -45,7 +45,7 @@ def index_benchmarks(
 def benchmark_name(name: str) -> str:
     """Return how evidence calls a benchmark: a hub id, or a file's name without its endings."""
     path = Path(name)
-    return path.name.split(".")[0] if path.exists() else name
+    return "/".join((path.resolve().parent.name, path.name.split(".")[0])) if path.exists() else name
 
 
 def write_index(path: Path, index: ContaminationIndex) -> None:

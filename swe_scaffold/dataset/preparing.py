@@ -19,12 +19,12 @@ from swe_scaffold.dataset.trajectories import trajectory_to_example
 from swe_scaffold.errors import DataError
 from swe_scaffold.jsonl import encode_row
 from swe_scaffold.manifest import fingerprint
+from swe_scaffold.mining.code_context import CodeContexts
 from swe_scaffold.quality.contamination import ContaminationIndex
 from swe_scaffold.quality.stage import Subject
 from swe_scaffold.quality.stages import RowRunner, StageCount, Stages, make_stages
 from swe_scaffold.rows import example_to_row
 from swe_scaffold.sources.base import DataFile, ReadCount, read_items
-from swe_scaffold.sources.code_context import CodeContexts
 from swe_scaffold.sources.outcomes import Outcomes, read_outcomes
 from swe_scaffold.sources.shapes import Item
 from swe_scaffold.splits import PackedKeys, SplitKeys, pack

@@ -31,7 +31,7 @@ from swe_scaffold.files import require_writable, write_json
 from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.quickstart.corpus import RECIPE, halves, read_corpus
 from swe_scaffold.quickstart.tiny_model import TinyRecipe, tiny_model
-from swe_scaffold.sources.synthetic import synthesize
+from swe_scaffold.synthesis import synthesize
 from swe_scaffold.terminal import Reporter
 from swe_scaffold.training import TrainingResult, train_lora_model
 

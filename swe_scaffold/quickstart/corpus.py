@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from swe_scaffold.errors import DataError
+from swe_scaffold.python_tree import python_files, top_level
 from swe_scaffold.quickstart.tiny_model import Corpus
-from swe_scaffold.sources.operators import FIRST_OPERATORS
-from swe_scaffold.sources.python_tree import python_files, top_level
-from swe_scaffold.sources.synthetic import Recipe, synthesize
+from swe_scaffold.synthesis import Recipe, synthesize
+from swe_scaffold.synthesis.operators import FIRST_OPERATORS
 
 CODE_CHARACTERS = 600_000
 FILE_CHARACTERS = 40_000

@@ -15,9 +15,8 @@ trajectories      which format a trajectory is in: the table of formats
 swe_agent, mini_swe_agent, openhands, trajectory_rows    formats, each to `Trajectory`
 turns             the messages of a trajectory, and what not to learn of them
 refusals          what a harness says when it did not run an action
+atif, moatless, codex (with codex_file), nemo_gym        further formats
 outcomes          evaluation reports and predictions, joined by id
-
-synthetic   tasks made from a Python tree, with `mutations`, `python_code`, `python_tree`
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from swe_scaffold.sources.python_code import (
+from swe_scaffold.python_code import (
     Candidate,
     Edit,
     Function,

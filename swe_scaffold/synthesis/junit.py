@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swe_scaffold.sources.python_tree import regular_bytes
+from swe_scaffold.python_tree import regular_bytes
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from swe_scaffold.errors import EnvironmentFailure
-from swe_scaffold.sources.operators import OPERATORS
-from swe_scaffold.sources.python_code import (
+from swe_scaffold.python_code import (
     Candidate,
     Place,
     Source,
@@ -28,12 +27,13 @@ from swe_scaffold.sources.python_code import (
     function_of,
     parse,
 )
-from swe_scaffold.sources.python_tree import (
+from swe_scaffold.python_tree import (
     Include,
     ReadCounts,
     find_python_files,
     read_python_file,
 )
+from swe_scaffold.synthesis.operators import OPERATORS
 
 _CHUNK = 8
 

@@ -1,8 +1,13 @@
 """Tasks from the history of a clone: every commit becomes one or is counted with its reason.
 
 A task asks for what one commit did: the patch in two parts (code, tests), told by the issue the
-commit closes or by its own message. No test was run, so rows say `validated: false`. What a message
-or a path means is `commits`' and `changed_paths`' to say, running git is `git`'s.
+commit closes or by its own message. No test was run, so rows say `validated: false`.
+
+- `__init__.py`: the walk through the history.
+- `commits.py`, `changed_paths.py`: what a message, a commit and a path mean.
+- `code_context.py`, with `code_pieces.py` and `retrieval.py`: code for prompts, from clones.
+
+Running git is `git`'s.
 """
 
 from __future__ import annotations
@@ -18,8 +23,8 @@ from typing import Any, NamedTuple
 from swe_scaffold.errors import DataError, UsageError
 from swe_scaffold.git import Change, Commit, Node, Repository
 from swe_scaffold.jsonl import BadLine
-from swe_scaffold.sources.changed_paths import main_language
-from swe_scaffold.sources.commits import (
+from swe_scaffold.mining.changed_paths import main_language
+from swe_scaffold.mining.commits import (
     MAX_ISSUE_DIGITS,
     Message,
     Parts,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from swe_scaffold.sources.operators import OPERATORS
-from swe_scaffold.sources.synthetic import Recipe, synthesize
+from swe_scaffold.synthesis import Recipe, synthesize
+from swe_scaffold.synthesis.operators import OPERATORS
 
 SEVERAL = "    if a:\n        b()\n    else:\n        c()\n"
 

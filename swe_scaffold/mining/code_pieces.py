@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from swe_scaffold.diffs import Hunk
-from swe_scaffold.sources.python_code import Source, find_functions, parse
+from swe_scaffold.python_code import Source, find_functions, parse
 
 _SECTION_LINES = 40
 _LINES_AROUND = 15

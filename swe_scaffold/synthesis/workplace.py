@@ -18,7 +18,7 @@ from typing import NamedTuple
 from swe_scaffold.errors import DataError, EnvironmentFailure
 from swe_scaffold.files import remove, write_bytes
 from swe_scaffold.process import Finished, run_program
-from swe_scaffold.sources.junit import Report, read_report
+from swe_scaffold.synthesis.junit import Report, read_report
 
 MAX_COPY_BYTES = 2 << 30
 OUTPUT_BYTES = 16 << 20

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from swe_scaffold.errors import DataError, ScaffoldError, UsageError
-from swe_scaffold.sources.junit import read_report
-from swe_scaffold.sources.mutants import File, Mutant, Observation, Site
-from swe_scaffold.sources.python_code import Candidate, Edit, Place
-from swe_scaffold.sources.synthetic import Recipe, synthesize
-from swe_scaffold.sources.validation import open_checker, read_command
-from swe_scaffold.sources.workplace import Trial
-from tests.sources.test_synthetic import check_row, write
+from swe_scaffold.python_code import Candidate, Edit, Place
+from swe_scaffold.synthesis import Recipe, synthesize
+from swe_scaffold.synthesis.junit import read_report
+from swe_scaffold.synthesis.mutants import File, Mutant, Observation, Site
+from swe_scaffold.synthesis.validation import open_checker, read_command
+from swe_scaffold.synthesis.workplace import Trial
+from tests.synthesis.test_synthesis import check_row, write
 
 CART = """\
 class Cart:

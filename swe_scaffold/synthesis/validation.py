@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swe_scaffold.errors import DataError, UsageError
-from swe_scaffold.sources.junit import Report
-from swe_scaffold.sources.mutants import Mutant, Observation
-from swe_scaffold.sources.proposals import workers
-from swe_scaffold.sources.workplace import Run, Trial, Workplace, cut, is_left_out
+from swe_scaffold.synthesis.junit import Report
+from swe_scaffold.synthesis.mutants import Mutant, Observation
+from swe_scaffold.synthesis.proposals import workers
+from swe_scaffold.synthesis.workplace import Run, Trial, Workplace, cut, is_left_out
 from swe_scaffold.terminal import SILENT, Reporter, Track
 
 _WHERE = "--validate"

@@ -19,9 +19,9 @@ import pytest
 
 from swe_scaffold.diffs import parse_patch
 from swe_scaffold.errors import DataError, UsageError
-from swe_scaffold.sources.operators import FIRST_OPERATORS, OPERATORS
-from swe_scaffold.sources.python_tree import ReadCounts, python_files
-from swe_scaffold.sources.synthetic import Recipe, SynthesisResult, synthesize
+from swe_scaffold.python_tree import ReadCounts, python_files
+from swe_scaffold.synthesis import Recipe, SynthesisResult, synthesize
+from swe_scaffold.synthesis.operators import FIRST_OPERATORS, OPERATORS
 
 STDLIB = Path(sysconfig.get_paths()["stdlib"])
 PACKAGES = [
@@ -251,7 +251,7 @@ def test_counts_are_identities(standard: SynthesisResult, tree: Path) -> None:
 
 def test_same_seed_same_bytes_whatever_the_hash_seed(tree: Path) -> None:
     code = (
-        "import json, pathlib, sys; from swe_scaffold.sources.synthetic import synthesize;"
+        "import json, pathlib, sys; from swe_scaffold.synthesis import synthesize;"
         "r = synthesize(pathlib.Path(sys.argv[1]), count=12, seed=5);"
         "print(json.dumps([r.tasks, r.counts]))"
     )

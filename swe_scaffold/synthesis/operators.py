@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from swe_scaffold.sources import flow_mutations as flow
-from swe_scaffold.sources import mutations as decisions
-from swe_scaffold.sources import value_mutations as values
-from swe_scaffold.sources.python_code import Candidate, Function, Source
+from swe_scaffold.python_code import Candidate, Function, Source
+from swe_scaffold.synthesis import flow_mutations as flow
+from swe_scaffold.synthesis import mutations as decisions
+from swe_scaffold.synthesis import value_mutations as values
 
 Operator = Callable[[Function, Source], list[Candidate]]
 

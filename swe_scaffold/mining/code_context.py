@@ -27,8 +27,8 @@ from swe_scaffold.git import (
     is_repository,
     open_repository,
 )
-from swe_scaffold.sources.changed_paths import kind_of
-from swe_scaffold.sources.code_pieces import (
+from swe_scaffold.mining.changed_paths import kind_of
+from swe_scaffold.mining.code_pieces import (
     Span,
     applies_exactly,
     around_lines,
@@ -37,7 +37,7 @@ from swe_scaffold.sources.code_pieces import (
     sections,
     text_lines,
 )
-from swe_scaffold.sources.retrieval import Index, Vocabulary
+from swe_scaffold.mining.retrieval import Index, Vocabulary
 from swe_scaffold.terminal import show
 from swe_scaffold.types import CodeContext, Task
 

@@ -12,8 +12,7 @@ import pytest
 
 from swe_scaffold.errors import DataError, UsageError
 from swe_scaffold.git import open_repository
-from swe_scaffold.sources.changed_paths import kind_of, main_language
-from swe_scaffold.sources.mining import (
+from swe_scaffold.mining import (
     Issues,
     Mining,
     MiningLimits,
@@ -21,6 +20,7 @@ from swe_scaffold.sources.mining import (
     read_issues,
     repository_name,
 )
+from swe_scaffold.mining.changed_paths import kind_of, main_language
 from swe_scaffold.sources.tasks import read_task
 from swe_scaffold.types import Origin
 from tests.histories import START, History

@@ -11,8 +11,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from types import MappingProxyType
 
-from swe_scaffold.sources.mutations import MAX_DROPPED_LINES
-from swe_scaffold.sources.python_code import (
+from swe_scaffold.python_code import (
     Candidate,
     Edit,
     Function,
@@ -23,6 +22,7 @@ from swe_scaffold.sources.python_code import (
     is_elif,
     is_trivial,
 )
+from swe_scaffold.synthesis.mutations import MAX_DROPPED_LINES
 
 _BLANKS = b" \t"
 # How far around an argument its comma is looked for.

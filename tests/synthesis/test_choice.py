@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from swe_scaffold.sources.mutants import Mutant, Observation
-from swe_scaffold.sources.operators import OPERATORS
-from swe_scaffold.sources.selection import TRIES_PER_FUNCTION, TRIES_PER_TASK
-from swe_scaffold.sources.synthetic import Recipe, SynthesisResult, synthesize
-from tests.sources.test_synthetic import STDLIB, check_row, write
+from swe_scaffold.synthesis import Recipe, SynthesisResult, synthesize
+from swe_scaffold.synthesis.mutants import Mutant, Observation
+from swe_scaffold.synthesis.operators import OPERATORS
+from swe_scaffold.synthesis.selection import TRIES_PER_FUNCTION, TRIES_PER_TASK
+from tests.synthesis.test_synthesis import STDLIB, check_row, write
 
 FUNCTION = """\
 def name{n}(first, second):

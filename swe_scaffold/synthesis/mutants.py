@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from swe_scaffold.diffs import unified_diff
-from swe_scaffold.sources.python_code import Candidate, Edit, Place, compare_code, splice
-from swe_scaffold.sources.python_tree import top_level
-from swe_scaffold.sources.statements import statement
+from swe_scaffold.python_code import Candidate, Edit, Place, compare_code, splice
+from swe_scaffold.python_tree import top_level
+from swe_scaffold.synthesis.statements import statement
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _MAX_STEM = 80

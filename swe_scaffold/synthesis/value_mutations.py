@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from swe_scaffold.sources.python_code import Candidate, Edit, Function, Source, called_name
+from swe_scaffold.python_code import Candidate, Edit, Function, Source, called_name
 
 _SYMBOLS: Mapping[type[ast.operator], str] = MappingProxyType(
     {

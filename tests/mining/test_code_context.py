@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from swe_scaffold.errors import MissingExtra
-from swe_scaffold.sources.code_context import CodeContexts, Contextual, estimate_tokens
-from swe_scaffold.sources.code_pieces import Span, around_lines, sections
-from swe_scaffold.sources.retrieval import Index, Vocabulary, terms
+from swe_scaffold.mining.code_context import CodeContexts, Contextual, estimate_tokens
+from swe_scaffold.mining.code_pieces import Span, around_lines, sections
+from swe_scaffold.mining.retrieval import Index, Vocabulary, terms
 from swe_scaffold.types import CodeContext, Origin, Task
 from tests.histories import History
 
@@ -224,13 +224,13 @@ def test_what_is_remembered_changes_nothing(
     one = CodeContexts(history.folder.parents[0], mode="bm25", tokens=120)
     assert [one.add(made).task.context for made in tasks] == fresh
     for name, value in (("_MAX_TERMS", 3), ("_TREES", 1)):
-        monkeypatch.setattr(f"swe_scaffold.sources.code_context.{name}", value)
+        monkeypatch.setattr(f"swe_scaffold.mining.code_context.{name}", value)
         small = CodeContexts(history.folder.parents[0], mode="bm25", tokens=120)
         assert [small.add(made).task.context for made in tasks] == fresh
 
 
 def test_a_tree_too_large_is_said(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swe_scaffold.sources.code_context.MAX_TREE_FILES", 2)
+    monkeypatch.setattr("swe_scaffold.mining.code_context.MAX_TREE_FILES", 2)
     assert add(history, task(history), "bm25").missing == "tree_too_large"
 
 

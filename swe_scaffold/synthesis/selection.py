@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swe_scaffold.sources.mutants import Check, File, Mutant, Site, confirm_row, make_row
-from swe_scaffold.sources.proposals import Proposals
+from swe_scaffold.synthesis.mutants import Check, File, Mutant, Site, confirm_row, make_row
+from swe_scaffold.synthesis.proposals import Proposals
 
 ROUND = 64
 # A function whose mutants pass the tests is hardly tested; a tree of such functions is given up.

@@ -4,7 +4,6 @@ Every task is a mutant: the patch repairs it, the statement tells where somethin
 what kind of symptom to expect, never the answer. Unless a `check` ran the project's tests, no test
 was run and rows say `validated: false`.
 
-- `python_tree`, `python_code`: the files of a tree; a module as bytes and syntax.
 - `operators`, with `mutations`, `flow_mutations`, `value_mutations`: what can be changed.
 - `proposals`, `selection`: every candidate, in one process or several; which of them become tasks.
 - `mutants`, `statements`: a task's row and words.
@@ -24,11 +23,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from swe_scaffold.errors import UsageError
-from swe_scaffold.sources.mutants import Check
-from swe_scaffold.sources.operators import OPERATORS
-from swe_scaffold.sources.proposals import propose_tree
-from swe_scaffold.sources.python_tree import Include, ReadCounts
-from swe_scaffold.sources.selection import Limits, Selection
+from swe_scaffold.python_tree import Include, ReadCounts
+from swe_scaffold.synthesis.mutants import Check
+from swe_scaffold.synthesis.operators import OPERATORS
+from swe_scaffold.synthesis.proposals import propose_tree
+from swe_scaffold.synthesis.selection import Limits, Selection
 
 # No file gives more than a tenth of the tasks, no operator more than a quarter, unless told.
 FILE_SHARE, OPERATOR_SHARE, LEAST_CAP = 10, 4, 5
