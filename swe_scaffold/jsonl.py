@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -33,8 +34,9 @@ MAX_ROW_BYTES = 16 << 20
 MAX_DEPTH = 64
 MAX_NUMBER_CHARS = 4300
 
-# So many brackets, nested one in the other, the decoder takes in any case.
-_SAFE_DEPTH = 500
+# Up to here the decoder's own recursion check comes before the end of the C stack.
+_SAFE_RECURSION = 1000
+_CONTAINERS = (dict, list, tuple)
 _BLANK = b" \t\r"
 _NOT_BRACKETS = re.compile(r"[^\[\]{}]+")
 
@@ -283,7 +285,7 @@ def _parse(raw: bytes, *, max_depth: int) -> Any:
     except UnicodeDecodeError as error:
         byte = f"0x{raw[error.start]:02x}"
         raise _Bad(f"invalid UTF-8: {byte} at byte {error.start}", error.start) from None
-    if text.count("{") + text.count("[") > _SAFE_DEPTH and _text_too_deep(text, max_depth):
+    if sys.getrecursionlimit() > _SAFE_RECURSION and _text_too_deep(text, max_depth):
         raise _Bad(f"nested deeper than {max_depth}")
     try:
         value = _DECODER.decode(text)
@@ -303,22 +305,22 @@ def _parse(raw: bytes, *, max_depth: int) -> Any:
 
 def too_deep(value: object, max_depth: int) -> bool:
     """Say whether objects and arrays nest deeper than `max_depth`; 1 allows an object alone."""
-    level = [value]
-    for _ in range(max_depth):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list | tuple):
-                inner.extend(item)
-        level = [item for item in inner if isinstance(item, dict | list | tuple)]
-        if not level:
-            return False
-    return True
+    if isinstance(value, dict):
+        inner: Iterable[object] = value.values()
+    elif isinstance(value, list | tuple):
+        inner = value
+    else:
+        return False
+    if max_depth <= 0:
+        return True
+    containers = [item for item in inner if type(item) in _CONTAINERS]
+    return any(too_deep(item, max_depth - 1) for item in containers)
 
 
 def _text_too_deep(text: str, max_depth: int) -> bool:
     """Say the same of JSON text, in linear time: the decoder itself can overflow the C stack."""
+    if text.count("{") + text.count("[") <= max_depth:
+        return False
     unescaped = text.replace("\\\\", "").replace('\\"', "")
     brackets = _NOT_BRACKETS.sub("", "".join(unescaped.split('"')[::2]))
     depths = accumulate(1 if bracket in "{[" else -1 for bracket in brackets)

@@ -43,9 +43,11 @@ def index_benchmarks(
 
 
 def benchmark_name(name: str) -> str:
-    """Return how evidence calls a benchmark: a hub id, or a file's name without its endings."""
+    """Return how evidence calls a benchmark: a hub id, or a file's folder and name."""
     path = Path(name)
-    return "/".join((path.resolve().parent.name, path.name.split(".")[0])) if path.exists() else name
+    if not path.exists():
+        return name
+    return f"{path.resolve().parent.name}/{path.name.split('.')[0]}"
 
 
 def write_index(path: Path, index: ContaminationIndex) -> None:
