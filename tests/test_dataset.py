@@ -396,6 +396,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, event: int) -> Callable[[], bool]:
     return lambda: count >= event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_before", [False, True])
 def test_a_kill_at_any_moment_leaves_no_mixed_build(tmp_path: Path, killed_before: bool) -> None:
     old_rows = [*(task(n) for n in range(40)), "{bad"]

@@ -7,6 +7,7 @@ here to be able to fail. An exception is one line in EXCEPTIONS, with its reason
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import re
@@ -256,13 +257,19 @@ def excepted(rule: str, place: str) -> bool:
     )
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax of a file, parsed once for all rules."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_shipped_code_keeps_the_rule(rule: str) -> None:
     broken = [
         f"{place}:{line}: {what}"
         for path in shipped(".py")
         if not excepted(rule, place := path.relative_to(ROOT).as_posix())
-        for line, what in RULES[rule](ast.parse(path.read_text(encoding="utf-8")))
+        for line, what in RULES[rule](parsed(path))
     ]
     assert not broken, f"{rule}: {RULES[rule].__doc__}\n" + "\n".join(broken)
 

@@ -39,6 +39,7 @@ def test_the_environment_holds_no_secrets(monkeypatch: pytest.MonkeyPatch) -> No
     assert given.stdout == b"A=b\n"
 
 
+@pytest.mark.slow
 def test_time_is_up_for_the_whole_group(tmp_path: Path) -> None:
     mark = tmp_path / "late"
     start = time.monotonic()
@@ -50,6 +51,7 @@ def test_time_is_up_for_the_whole_group(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.slow
 def test_children_left_behind_do_not_outlive_their_program(tmp_path: Path) -> None:
     mark = tmp_path / "late"
     script = f"(sleep 1; touch {mark}) >/dev/null 2>&1 & echo done"

@@ -79,6 +79,7 @@ def test_an_unknown_template_never_runs_unless_the_user_says_so(tmp_path: Path) 
         Renderer.load(broken, trust_template=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "why"),
     [
@@ -320,6 +321,7 @@ def test_our_template_is_qwens(qwen: Renderer, example: Example) -> None:
     assert qwen.prove([example]).rows == 1
 
 
+@pytest.mark.slow
 def test_a_huge_prompt_is_cut_in_one_go(qwen: Renderer, shared_data: Path) -> None:
     text = "\n".join(row.prompt + row.response for row in lite(shared_data, 23)) * 8
     row = rendered(qwen, pair(text, PATCH), max_length=2048)

@@ -73,6 +73,7 @@ def test_parts_of_any_size_give_the_same_bytes(
     assert built(tmp_path / "parts", sources) == whole
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_bytes(
     tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

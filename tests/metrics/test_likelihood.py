@@ -119,6 +119,7 @@ def test_rows_without_a_group_are_their_own_clusters(make_score: Make) -> None:
     assert summarise(rows, iterations=9).nll.clusters == 1
 
 
+@pytest.mark.slow
 def test_the_clustered_interval_covers_where_the_naive_one_does_not(make_score: Make) -> None:
     stream = np.random.default_rng(11)
     sets, covered, naive = 200, 0, 0

@@ -239,6 +239,7 @@ def tasks_of(path: Path) -> list[Task]:
     return [item for item in source if isinstance(item, Task)]
 
 
+@pytest.mark.slow
 def test_on_real_benchmarks_the_common_tasks_are_found_and_no_others(shared_data: Path) -> None:
     lite = tasks_of(shared_data / "swe-bench-lite" / "test.parquet")
     verified = tasks_of(shared_data / "swe-bench-verified" / "test-shared.parquet")

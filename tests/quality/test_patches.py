@@ -99,12 +99,9 @@ def test_other_paths_are_not_tests(path: str) -> None:
 
 
 @pytest.mark.parametrize("shape", ["a_test", "Binary files ", "Test", "/a.b", "+\r\n"])
-def test_judging_takes_time_in_proportion_to_the_text(shape: str) -> None:
-    def seconds(times: int) -> float:
-        text = GIT + NAMES.replace("x.py", shape.strip() * times) + HUNK + shape * times
-        start = time.process_time()
-        patch_faults(text)
-        return time.process_time() - start
-
-    small = min(seconds(20_000) for _ in range(3))
-    assert min(seconds(40_000) for _ in range(3)) <= 3 * small + 0.02
+def test_hostile_text_is_no_denial_of_service(shape: str) -> None:
+    text = GIT + NAMES.replace("x.py", shape.strip() * 100_000) + HUNK + shape * 100_000
+    start = time.process_time()
+    patch_faults(text)
+    # A fraction of a second where time is linear, minutes where a pattern backtracks.
+    assert time.process_time() - start < 15

@@ -149,15 +149,10 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("shape", HOSTILE)
-def test_scanning_takes_time_in_proportion_to_the_text(shape: str) -> None:
+def test_hostile_text_is_no_denial_of_service(shape: str) -> None:
     scan = secret_scanner()
-
-    def seconds(length: int) -> float:
-        text = (shape * (length // len(shape) + 1))[:length]
-        start = time.process_time()
-        scan(text)
-        return time.process_time() - start
-
-    small = min(seconds(20_000) for _ in range(3))
-    assert small < 1
-    assert min(seconds(40_000) for _ in range(3)) <= 2.6 * small + 0.03
+    text = (shape * 100_000)[:100_000]
+    start = time.process_time()
+    scan(text)
+    # A fraction of a second where time is linear, minutes where a pattern backtracks.
+    assert time.process_time() - start < 15

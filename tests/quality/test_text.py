@@ -73,16 +73,13 @@ def test_counts_cover_all_texts_of_a_row() -> None:
 @pytest.mark.parametrize(
     "shape", ["<|", "<|a", "[INST", "<tool_", "a", "<", "ignore all ", "ignore \t", "tool_call>é"]
 )
-def test_scanning_takes_time_in_proportion_to_the_text(shape: str) -> None:
-    def seconds(times: int) -> float:
-        text = shape * times
-        start = time.process_time()
-        scan_text(text)
-        speaks_to_models(text)
-        return time.process_time() - start
-
-    small = min(seconds(50_000) for _ in range(5))
-    assert min(seconds(100_000) for _ in range(5)) <= 2.6 * small + 0.02
+def test_hostile_text_is_no_denial_of_service(shape: str) -> None:
+    text = shape * 200_000
+    start = time.process_time()
+    scan_text(text)
+    speaks_to_models(text)
+    # A fraction of a second where time is linear, minutes where a pattern backtracks.
+    assert time.process_time() - start < 15
 
 
 @pytest.mark.parametrize(

@@ -322,20 +322,15 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", HOSTILE.values(), ids=HOSTILE)
-def test_time_is_linear_in_the_text(unit: str) -> None:
-    def seconds(count: int) -> float:
-        text = unit * count
-        example = row(call(command=text), Message("assistant", text), call(command=f"git {text}"))
-        best = float("inf")
-        for _ in range(3):
-            start = time.process_time()
-            audit_trajectory(example, AGENT, settings=TrajectoryAudit())
-            best = min(best, time.process_time() - start)
-        return best
-
-    # A quadratic rule takes sixteen times as long; the floor keeps a busy clock out of it.
-    assert seconds(16_000) < 8 * max(seconds(4_000), 0.01)
+def test_hostile_text_is_no_denial_of_service(unit: str) -> None:
+    text = unit * 30_000
+    example = row(call(command=text), Message("assistant", text), call(command=f"git {text}"))
+    start = time.process_time()
+    audit_trajectory(example, AGENT, settings=TrajectoryAudit())
+    # A fraction of a second where time is linear, minutes where a rule backtracks.
+    assert time.process_time() - start < 15
 
 
 def test_the_one_real_peek_is_found(shared_data: Path) -> None:

@@ -291,6 +291,7 @@ def replaced(tree: dict[str, Any], path: tuple[Any, ...], value: Any) -> None:
         tree[path[-1]] = value
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -306,6 +307,7 @@ REPORT = sample.evaluation(sample.scores(16, groups=["a", "b"]))
 PLACES = paths(REPORT)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

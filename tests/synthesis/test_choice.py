@@ -102,6 +102,7 @@ def test_the_lines_of_later_functions_are_those_of_the_mutant(tmp_path: Path) ->
         assert [shown["start_line"] for shown in row["context"]] == starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(functions_per_task=2, max_per_file=2)])
 def test_any_number_of_processes_gives_the_same(recipe: Recipe) -> None:
     packages = ["json", "html", "email", "urllib"]

@@ -220,6 +220,7 @@ def test_every_candidate_of_a_small_tree_keeps_its_promises(tree: Path, tmp_path
         check_statement(row)
 
 
+@pytest.mark.slow
 def test_standard_library_tasks_keep_their_promises(
     standard: SynthesisResult, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def test_an_exit_code_decides_where_there_is_no_report(project: Path) -> None:
     assert sorted(project.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_mutant_that_does_not_end_is_refused(project: Path) -> None:
     with open_checker(trial(project, sys.executable, "-c", SCRIPT, seconds=2)) as (check, _):
         (seen,) = check([mutant("self.items.append(name)", "while True: pass")])
@@ -204,6 +205,7 @@ def test_a_run_that_tells_nothing_is_refused_at_once(
     assert caught.value.hint
 
 
+@pytest.mark.slow
 def test_tests_that_all_fail_are_refused(project: Path) -> None:
     write(project / "tests/test_cart.py", "def test_a():\n    assert 0\n")
     with (
