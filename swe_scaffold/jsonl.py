@@ -295,7 +295,7 @@ def _parse(raw: bytes, *, max_depth: int) -> Any:
         raise _Bad(f"nested deeper than {max_depth}") from None
     if too_deep(value, max_depth):
         raise _Bad(f"nested deeper than {max_depth}")
-    if b"\\ud" in raw or b"\\uD" in raw:
+    if b"\\u" in raw and (b"\\ud" in raw or b"\\uD" in raw):
         try:
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except UnicodeEncodeError:

@@ -149,7 +149,8 @@ class SplitTable:
         if row in self._own_names:
             return self._own_names[row]
         digests, rows = self.links()
-        place = int(np.searchsorted(rows, row))
+        # With a plain int, numpy would convert the whole array for every question.
+        place = int(np.searchsorted(rows, np.uint32(row)))
         return f"prompt:{digests[place].tobytes().hex()}"
 
     def prompts(self, rows: Any) -> list[str]:

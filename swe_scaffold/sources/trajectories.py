@@ -48,6 +48,14 @@ FORMATS = (
     Format("agent chat", trajectory_rows.recognise_chat, trajectory_rows.read_chat),
 )
 
+# No format is without one of these keys, so that most other rows are known by a glance.
+MARKS = frozenset(
+    {
+        *("messages", "conversations", "trajectory", "history", "raw_completions"),
+        *("schema_version", "nodes", "events", "responses_create_params"),
+    }
+)
+
 # Of a table with more columns only those that a row is made of are read.
 TRAJECTORY_KEYS = frozenset(
     {
@@ -62,4 +70,6 @@ TRAJECTORY_KEYS = frozenset(
 
 def find_format(row: Mapping[str, Any]) -> Format | None:
     """Return the format of a row that is a trajectory; None for any other row."""
+    if MARKS.isdisjoint(row):
+        return None
     return next((format for format in FORMATS if format.recognise(row)), None)
