@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, Literal, TypeVar
 
 from swe_scaffold.errors import EnvironmentFailure, MissingExtra, ScaffoldError
@@ -70,6 +70,8 @@ def _in_processes(
     context = get_context("spawn")
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_leave_signals_to_the_parent)
     waiting: deque[Future[Output]] = deque()
+    strangers = set(active_children())
+    done = False
     try:
         for value in inputs:
             waiting.append(pool.submit(function, value))
@@ -77,12 +79,17 @@ def _in_processes(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        done = True
     except BrokenProcessPool:
         raise EnvironmentFailure(
             "a worker process was killed, perhaps for want of memory", hint="try fewer --jobs"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        # Nothing waits for workers whose results nobody wants: a second Ctrl-C would find the pool
+        # half closed, and the interpreter would wait for it for ever.
+        for worker in () if done else set(active_children()) - strangers:
+            worker.kill()
+        pool.shutdown(wait=done, cancel_futures=True)
 
 
 def _leave_signals_to_the_parent() -> None:

@@ -166,3 +166,39 @@ def test_a_build_killed_anywhere_is_never_mixed_and_the_rerun_is_the_same(
     assert {path.name for path in output.parent.iterdir() if not path.name.endswith(".lock")} == {
         path.name for path in (files.dev, files.test, files.skipped, files.manifest)
     }
+
+
+INTERRUPTED = """
+import time
+from swe_scaffold.dataset import Executor
+from swe_scaffold.dataset.executors import map_in_order
+from swe_scaffold.errors import Stopped
+from swe_scaffold.signals import stop_by_exception
+if __name__ == "__main__":
+    try:
+        with stop_by_exception():
+            print("ready", flush=True)
+            list(map_in_order(time.sleep, [60.0] * 4, Executor(jobs=2), room=4))
+    except Stopped as stopped:
+        print("stopped by", stopped.signal_number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_an_impatient_interrupt_does_not_hang(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED, "utf-8")
+    child = subprocess.Popen(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    time.sleep(2)
+    for _ in range(2):
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    out, _ = child.communicate(timeout=20)
+    assert out == b"stopped by 2\n"
