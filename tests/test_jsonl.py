@@ -335,6 +335,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(REPEATABLE, max_examples=40)
 @given(st.lists(st.dictionaries(texts, json_values)))
 @example([{"a": "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r\n\t\x00\x7f\ufeff"}])

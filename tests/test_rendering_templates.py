@@ -289,6 +289,7 @@ def lite(shared_data: Path, count: int) -> list[Example]:
     return [pair(row["problem_statement"], row["patch"]) for row in rows[:count]]
 
 
+@pytest.mark.slow
 def test_real_rows_are_the_real_tokenizers_own(qwen: Renderer, shared_data: Path) -> None:
     assert (qwen.end_id, qwen.pad_id, qwen.vocab_size) == (151645, 151643, 151665)
     rows = lite(shared_data, 23)

@@ -159,6 +159,7 @@ turns = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(turns, min_size=1, max_size=8))
 def test_any_chat_is_the_same_chat_afterwards(chat: list[Message]) -> None:
     if chat[0].role == "tool":

@@ -82,6 +82,7 @@ def test_several_processes_give_the_same_bytes(
     assert built(tmp_path / "two", sources, executor=TWO) == whole
 
 
+@pytest.mark.slow
 def test_the_first_bad_row_is_named_whatever_the_division(
     tmp_path: Path, sources: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_file_that_changes_meanwhile_is_refused(
         build_dataset(CONFIG, output=tmp_path / "x.jsonl", sources=sources, executor=Executor())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_results_come_in_order(jobs: int) -> None:
     done = map_in_order(operator.neg, range(40), Executor(jobs=jobs), room=40)

@@ -333,6 +333,7 @@ def test_hostile_text_is_no_denial_of_service(unit: str) -> None:
     assert time.process_time() - start < 15
 
 
+@pytest.mark.slow
 def test_the_one_real_peek_is_found(shared_data: Path) -> None:
     folder = shared_data / "trajectories" / "mini-swe-agent-deepseek"
     found = {}

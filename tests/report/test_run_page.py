@@ -264,6 +264,7 @@ def test_many_groups_are_drawn_in_part_and_told(run: Path) -> None:
     assert section_of(text, "groups").count('<th scope="row"><code>owner/') >= 60
 
 
+@pytest.mark.slow
 def test_a_page_of_a_long_run_stays_small(tmp_path: Path) -> None:
     lines = (json.dumps(line) + "\n" for line in sample.metrics(20_000, every=1000))
     (tmp_path / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -183,6 +183,7 @@ CHATS = st.lists(
 CHAT_KEYS = st.sampled_from(["messages", "history", "trajectory", "conversations"])
 
 
+@pytest.mark.slow
 @given(
     row=st.dictionaries(KEYS, VALUES, max_size=6),
     chat=st.dictionaries(CHAT_KEYS, CHATS, max_size=2),

@@ -187,6 +187,7 @@ def test_every_run_meets_the_project_as_it_was(
     assert (project / "notes.txt").read_text() == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "kind", "message"),
     [
