@@ -1,7 +1,8 @@
 """Prepared parts brought together: what compares rows is judged here, in source order.
 
 Lines of rows wait in a spill file; of each row only its place there, its id, its label and its
-split keys stay in memory, beside what the index stages remember. Sides and the limit are decided once all rows are known.
+split keys stay in memory, beside what the index stages remember. Sides and the limit are decided
+once all rows are known.
 """
 
 from __future__ import annotations
