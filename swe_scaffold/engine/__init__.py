@@ -3,6 +3,7 @@
 - `devices.py`: which device and dtype, memory used, out-of-memory as an error for people.
 - `model.py`: base weights from safetensors only, every tensor accounted for.
 - `adapter.py`: LoRA adapters on and off a base, as standard PEFT folders.
+- `loading.py`: from a model's reference to base and adapter, loaded.
 - `loss.py`: the negative log-likelihood of the supervised positions, and nothing else.
 - `batches.py`: rows to padded tensors, and the order of rows over a run.
 - `loop.py`: one optimizer step over fixed rows, and the loop around it.

@@ -1,7 +1,6 @@
 """Score a model on rows: perplexity with its uncertainty, base against tuned.
 
 - `__init__.py`: the story: find the model, render, load, score, report.
-- `target.py`: what is evaluated, and what it was trained on.
 - `scoring.py`: rows rendered and scored, with their own and with other prompts.
 
 Rows the adapter was trained on are reported apart from unseen ones. Likelihoods come from the
@@ -17,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.cache import Cache
 from swe_scaffold.config import EvaluationConfig
-from swe_scaffold.errors import IntegrityError, UsageError
+from swe_scaffold.errors import UsageError
 from swe_scaffold.evaluation.scoring import Rendered, Scorer, render, shuffled_pairs
-from swe_scaffold.evaluation.target import Target, open_target
 from swe_scaffold.files import (
     folder_lock,
     remove_leftovers,
@@ -31,7 +29,7 @@ from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.manifest import SCHEMA, provenance
 from swe_scaffold.metrics.comparison import compare
 from swe_scaffold.metrics.likelihood import summarise
-from swe_scaffold.rendering import Renderer
+from swe_scaffold.models import ModelReference, find_model, renderer_of
 from swe_scaffold.sources.examples import ExampleFile, read_examples
 from swe_scaffold.terminal import Reporter, show
 from swe_scaffold.types import ExampleScore, TokenizedExample
@@ -39,7 +37,7 @@ from swe_scaffold.types import ExampleScore, TokenizedExample
 if TYPE_CHECKING:
     from swe_scaffold.engine.model import BaseModel
 
-__all__ = ["Evaluation", "Target", "evaluate_model", "open_target"]
+__all__ = ["Evaluation", "evaluate_model"]
 
 REPORT, SCORES = "evaluation.json", "scores.jsonl"
 UNKNOWN_PAST = "there is no record of what this model was trained on: any row may have been seen"
@@ -91,7 +89,7 @@ def evaluate_model(  # noqa: PLR0913 one argument per flag of the command
     """
     settings = config or EvaluationConfig()
     reporter = reporter or Reporter(-1)
-    target = open_target(str(model), base=base)
+    target = find_model(str(model), base=base)
     if compare_base and target.adapter is None:
         raise UsageError("there is no adapter to compare with its base", where=str(model))
     file = read_examples(data)
@@ -99,10 +97,11 @@ def evaluate_model(  # noqa: PLR0913 one argument per flag of the command
     require_writable(folder)
     with folder_lock(folder):
         remove_leftovers(folder)
-        renderer = Renderer.load(target.base, offline=offline, trust_template=trust_template)
-        _require_tokenizer(target, renderer)
-        loaded, module = _load(target, settings, offline=offline)
-        target = _within_context(target, loaded)
+        renderer = renderer_of(target, offline=offline, trust_template=trust_template)
+        from swe_scaffold.engine.loading import load_model
+
+        whole = load_model(target, dtype=settings.dtype, offline=offline)
+        target, loaded, module = whole.reference, whole.base, whole.module
         rendered = render(file, target, renderer, cache)
         base_line = f"{show(target.base)} (sha256 {loaded.sha256[:12]})"
         reporter.say(f"base: {base_line}, {loaded.device.dtype_name}")
@@ -120,42 +119,10 @@ def evaluate_model(  # noqa: PLR0913 one argument per flag of the command
     return Evaluation(report, scores["tuned"], folder)
 
 
-def _require_tokenizer(target: Target, renderer: Renderer) -> None:
-    found = (renderer.tokenizer_sha256, renderer.template_sha256)
-    if target.tokenizer not in (None, found):
-        what = "chat template" if target.tokenizer[0] == found[0] else "tokenizer"
-        raise IntegrityError(
-            f"the base's {what} is not the one the adapter was trained with", where=target.base
-        )
-
-
-def _within_context(target: Target, base: BaseModel) -> Target:
-    """Shorten prompts to what the model can read, where that is less."""
-    limit = base.context_length
-    return replace(target, max_length=min(target.max_length, limit)) if limit else target
-
-
-def _load(target: Target, settings: EvaluationConfig, *, offline: bool) -> tuple[BaseModel, Any]:
-    from swe_scaffold.engine.adapter import load_adapter
-    from swe_scaffold.engine.devices import choose_device
-    from swe_scaffold.engine.model import load_base
-
-    loaded = load_base(target.base, choose_device(settings.dtype), offline=offline)
-    if target.base_sha256 not in (None, loaded.sha256):
-        raise IntegrityError(
-            f"this is not the base the adapter was trained on (sha256 {loaded.sha256[:12]}, "
-            f"not {str(target.base_sha256)[:12]})",
-            where=target.base,
-        )
-    if target.adapter is None:
-        return loaded, loaded.module
-    return loaded, load_adapter(loaded.module, target.adapter)
-
-
 def _shuffled_control(
     rendered: Rendered,
     scores: tuple[ExampleScore, ...],
-    target: Target,
+    target: ModelReference,
     scorer: Scorer,
     settings: EvaluationConfig,
 ) -> dict[str, Any]:
@@ -218,7 +185,7 @@ def _summary(scores: Sequence[ExampleScore], settings: EvaluationConfig) -> dict
 
 
 def _report(
-    target: Target,
+    target: ModelReference,
     file: ExampleFile,
     rendered: Rendered,
     scores: Mapping[str, tuple[ExampleScore, ...]],
@@ -266,13 +233,13 @@ def _report(
     }
 
 
-def _score_row(row: ExampleScore, target: Target) -> dict[str, Any]:
+def _score_row(row: ExampleScore, target: ModelReference) -> dict[str, Any]:
     value = asdict(row)
     value["seen_in_training"] = row.sha256 in target.trained
     return value
 
 
-def _default_output(target: Target, data_sha256: str) -> Path:
+def _default_output(target: ModelReference, data_sha256: str) -> Path:
     if target.adapter is not None:
         return target.adapter / "evaluation" / data_sha256[:16]
     return Path("artifacts/evaluation") / safe_name(target.name) / data_sha256[:16]

@@ -13,7 +13,7 @@ import numpy as np
 from swe_scaffold.cache import Cache
 from swe_scaffold.config import EvaluationConfig
 from swe_scaffold.errors import DataError, IntegrityError
-from swe_scaffold.evaluation.target import Target
+from swe_scaffold.models import ModelReference
 from swe_scaffold.rendering import Renderer, render_rows, target_classes
 from swe_scaffold.sources.examples import ExampleFile
 from swe_scaffold.terminal import Reporter
@@ -33,7 +33,7 @@ class Rendered:
 
 
 def render(
-    file: ExampleFile, target: Target, renderer: Renderer, cache: Cache | None = None
+    file: ExampleFile, target: ModelReference, renderer: Renderer, cache: Cache | None = None
 ) -> Rendered:
     """Render every row that has a response.
 

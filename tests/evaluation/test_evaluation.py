@@ -15,10 +15,11 @@ import torch
 from swe_scaffold.config import EvaluationConfig
 from swe_scaffold.engine import scoring as engine_scoring
 from swe_scaffold.errors import DataError, IntegrityError, LockedError, UsageError
-from swe_scaffold.evaluation import Evaluation, evaluate_model, open_target
+from swe_scaffold.evaluation import Evaluation, evaluate_model
 from swe_scaffold.evaluation.scoring import shuffled_pairs
 from swe_scaffold.files import folder_lock, sha256_file
 from swe_scaffold.jsonl import loads_strict
+from swe_scaffold.models import find_model
 from swe_scaffold.rendering import Renderer
 from swe_scaffold.sources.examples import read_examples
 from swe_scaffold.types import Message
@@ -451,7 +452,7 @@ def test_two_evaluations_do_not_mix(place: Path, tmp_path: Path) -> None:
 
 
 def test_the_target_knows_what_the_adapter_was_trained_on(made: Path) -> None:
-    target = open_target(str(made / "run"))
+    target = find_model(str(made / "run"))
     assert len(target.trained) == 12
     assert (target.max_length, target.min_prompt_tokens) == (128, 8)
-    assert open_target(str(made / "model")).adapter is None
+    assert find_model(str(made / "model")).adapter is None

@@ -1,4 +1,7 @@
-"""What is evaluated: a model, or an adapter whose verified manifest names its base and its past."""
+"""What a model's name stands for: a base, or an adapter whose manifest names base and past.
+
+Weights are loaded by the engine, rows rendered by `rendering`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from swe_scaffold.config import TrainingConfig
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.jsonl import loads_strict
 from swe_scaffold.manifest import read_manifest, verify_files
+from swe_scaffold.rendering import Renderer
 from swe_scaffold.terminal import show
 
 WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -18,8 +22,8 @@ RUN, MANIFEST, TRAINED_ROWS = "run.json", "manifest.json", "trained_rows.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What is evaluated: a model folder or hub id, or an adapter with its base and its past.
+class ModelReference:
+    """A model folder or hub id, or an adapter with its base and its past.
 
     `tokenizer` holds the hashes of the tokenizer and of the template the adapter was trained with.
     """
@@ -35,7 +39,7 @@ class Target:
     min_prompt_tokens: int = TrainingConfig().min_prompt_tokens
 
 
-def open_target(model: str, *, base: str | None = None) -> Target:
+def find_model(model: str, *, base: str | None = None) -> ModelReference:
     """Find out what `model` is; an adapter's manifest is verified and names its base.
 
     Raises:
@@ -51,17 +55,35 @@ def open_target(model: str, *, base: str | None = None) -> Target:
     if not (folder / ADAPTER_CONFIG).is_file():
         if base is not None:
             raise UsageError("--base is for adapters, and this is none", where=model)
-        return Target(model, model)
+        return ModelReference(model, model)
     if (folder / MANIFEST).is_file():
         return _own_adapter(folder, model, base)
     if base is None:
         raise UsageError(
             "the adapter has no manifest that names its base", where=model, hint="give --base"
         )
-    return Target(model, base, adapter=folder)
+    return ModelReference(model, base, adapter=folder)
 
 
-def _own_adapter(folder: Path, name: str, base: str | None) -> Target:
+def renderer_of(
+    model: ModelReference, *, offline: bool = False, trust_template: bool = False
+) -> Renderer:
+    """Return the renderer of a model's base.
+
+    Raises:
+        IntegrityError: An unknown template, or a tokenizer that the adapter was not trained with.
+    """
+    renderer = Renderer.load(model.base, offline=offline, trust_template=trust_template)
+    found = (renderer.tokenizer_sha256, renderer.template_sha256)
+    if model.tokenizer not in (None, found):
+        what = "chat template" if model.tokenizer[0] == found[0] else "tokenizer"
+        raise IntegrityError(
+            f"the base's {what} is not the one the adapter was trained with", where=model.base
+        )
+    return renderer
+
+
+def _own_adapter(folder: Path, name: str, base: str | None) -> ModelReference:
     manifest = read_manifest(folder / MANIFEST)
     try:
         files, entry = manifest["files"], manifest["base"]
@@ -69,7 +91,7 @@ def _own_adapter(folder: Path, name: str, base: str | None) -> Target:
             raise IntegrityError("the manifest does not name every file", where=str(folder))
         verify_files(folder, files)
         training, prints = manifest["config"]["training"], manifest["fingerprint"]
-        return Target(
+        return ModelReference(
             name,
             base or _base_of(folder, entry, str(training["model_name"])),
             adapter=folder,
