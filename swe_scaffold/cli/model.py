@@ -173,10 +173,20 @@ def evaluate(  # noqa: PLR0913 one parameter per option
         bool,
         typer.Option("--shuffled-control", help="Score with another prompt of the same group too."),
     ] = False,
+    tokens_per_batch: Annotated[
+        int | None,
+        from_config(
+            "evaluation.tokens_per_batch",
+            8192,
+            "Most tokens of a pass; only speed and memory change.",
+            metavar="N",
+            min=1,
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         from_config(
-            "evaluation.batch_size", 8, "Rows per pass; only the speed changes.", metavar="N", min=1
+            "evaluation.batch_size", None, "Most rows of a pass, likewise.", metavar="N", min=1
         ),
     ] = None,
     cluster_by: Annotated[
@@ -202,7 +212,11 @@ def evaluate(  # noqa: PLR0913 one parameter per option
     Every number comes with its interval; rows that the adapter was trained on are reported apart.
     The results are written as evaluation.json and, row by row, scores.jsonl.
     """
-    flags = {"evaluation.batch_size": batch_size, "evaluation.cluster_by": cluster_by}
+    flags = {
+        "evaluation.tokens_per_batch": tokens_per_batch,
+        "evaluation.batch_size": batch_size,
+        "evaluation.cluster_by": cluster_by,
+    }
     resolved = _load(session, config, set_, flags, part="evaluation")
     from swe_scaffold.evaluation import evaluate_model
 

@@ -276,8 +276,11 @@ class TrainingConfig:
 class EvaluationConfig:
     """How a model is scored."""
 
-    batch_size: PositiveInt = 8
-    """Rows per forward pass; it changes the speed, never the numbers."""
+    tokens_per_batch: PositiveInt = 8192
+    """Most tokens of a forward pass, padding included; it changes speed and memory, never the
+    numbers."""
+    batch_size: PositiveInt | None = None
+    """Most rows of a forward pass; null leaves that to tokens_per_batch."""
     dtype: Dtype = "auto"
     """Weights while scoring: auto is float32 on CPU and MPS, bfloat16 on CUDA; the softmax is
     always float32."""

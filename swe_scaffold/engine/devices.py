@@ -72,5 +72,6 @@ def _too_large(what: str) -> OutOfMemory:
     return OutOfMemory(
         f"out of memory in {what}",
         hint="lower training.per_device_train_batch_size (raise gradient_accumulation_steps by the "
-        "same factor: the result stays the same), evaluation.batch_size or training.max_length",
+        "same factor: the result stays the same), evaluation.tokens_per_batch or "
+        "training.max_length",
     )

@@ -30,56 +30,84 @@ class RowNll:
         return float(self.nll.astype(np.float64).sum())
 
 
+def plan_passes(
+    lengths: Sequence[int], *, tokens_per_pass: int, rows_per_pass: int | None = None
+) -> tuple[tuple[int, ...], ...]:
+    """Cut rows into forward passes: row numbers, the longest first, as many as fit the budget.
+
+    A pure function of its arguments. Rows of one length keep their order, and a row longer than
+    the budget goes alone.
+
+    Args:
+        lengths: Tokens of each row.
+        tokens_per_pass: Most tokens of a pass as a padded batch: rows times the longest of them.
+        rows_per_pass: Most rows of a pass; None leaves that to the tokens.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    cut: list[tuple[int, ...]] = []
+    start = 0
+    while start < len(order):
+        fitting = max(1, tokens_per_pass // max(1, lengths[order[start]]))
+        rows = fitting if rows_per_pass is None else min(fitting, rows_per_pass)
+        cut.append(tuple(order[start : start + rows]))
+        start += rows
+    return tuple(cut)
+
+
 def score(
     model: Any,
     rows: Sequence[TokenizedExample],
     *,
-    batch_size: int,
+    passes: Sequence[Sequence[int]],
     pad_id: int,
     device: Device,
     without_adapter: bool = False,
-) -> Iterator[RowNll]:
-    """Yield the token NLL of every row, longest rows first, without touching any random state.
+    packed: bool | None = None,
+) -> Iterator[list[RowNll]]:
+    """Yield the token NLL of the rows, one pass after the other, without touching random state.
+
+    A pass that does not fit the memory is computed in halves and yielded whole.
 
     Args:
         model: A causal language model, or a PEFT model around one.
         rows: Rendered examples.
-        batch_size: Rows per pass; similar lengths go together.
+        passes: Row numbers of each forward pass, as `plan_passes` cuts them.
         pad_id: Token that fills the padding.
         device: Where the model is.
         without_adapter: Score the base below a PEFT model.
+        packed: Whether the rows of a pass travel as one stream without padding.
 
     Raises:
-        OutOfMemory: A single row does not fit; larger batches are halved first.
+        OutOfMemory: A single row does not fit.
     """
     model.eval()
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index].input_ids))
-    start = 0
-    while start < len(order):
-        part = order[start : start + batch_size]
-        batch = [rows[index] for index in part]
-        try:
-            # Left before anything is yielded: the caller does not run without gradients or adapter.
-            context: AbstractContextManager[Any] = (
-                model.disable_adapter() if without_adapter else nullcontext()
-            )
-            with context, torch.no_grad():
-                parts = _score_batch(model, batch, pad_id=pad_id, device=device)
-        except OutOfMemory:
-            if len(part) == 1:
-                raise
-            batch_size = len(part) // 2
-            continue
-        for index, nll in zip(part, parts, strict=True):
-            yield RowNll(index, nll)
-        start += len(part)
+    for part in passes:
+        # Left before anything is yielded: the caller does not run without gradients or adapter.
+        context: AbstractContextManager[Any] = (
+            model.disable_adapter() if without_adapter else nullcontext()
+        )
+        with context, torch.no_grad():
+            parts = _score_pass(model, [rows[row] for row in part], pad_id=pad_id, device=device)
+        yield [RowNll(row, nll) for row, nll in zip(part, parts, strict=True)]
 
 
-def _score_batch(
+def _score_pass(
     model: Any, rows: Sequence[TokenizedExample], *, pad_id: int, device: Device
 ) -> list[np.ndarray]:
+    """Score the rows of a pass, in halves where they do not fit together."""
     longest = max(len(row.input_ids) for row in rows)
-    with out_of_memory(f"scoring {len(rows)} rows, longest {longest} tokens"):
-        batch = make_batch(rows, pad_id=pad_id, device=device.name)
-        nll = token_nll(model, batch).cpu().numpy()
-    return np.split(nll, np.cumsum(batch.counts)[:-1])
+    try:
+        with out_of_memory(f"scoring {len(rows)} rows, longest {longest} tokens"):
+            batch = make_batch(rows, pad_id=pad_id, device=device.name)
+            nll = token_nll(model, batch).cpu().numpy()
+    except OutOfMemory:
+        if len(rows) == 1:
+            raise
+    else:
+        return np.split(nll, np.cumsum(batch.counts)[:-1])
+    # Outside of the handler, whose traceback would keep the failed pass's tensors alive.
+    middle = len(rows) // 2
+    halves = (rows[:middle], rows[middle:])
+    return [
+        nll for half in halves for nll in _score_pass(model, half, pad_id=pad_id, device=device)
+    ]

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class Scorer:
         classes: bool = True,
     ) -> tuple[ExampleScore, ...]:
         """Return one score per row, in the order of the rows."""
-        from swe_scaffold.engine.scoring import score
+        from swe_scaffold.engine.scoring import plan_passes, score
 
         rows = [tokenized for _, tokenized in pairs]
         highest = max(max(row.input_ids) for row in rows)
@@ -102,14 +103,20 @@ class Scorer:
             )
         scores: dict[int, ExampleScore] = {}
         with self.reporter.progress(title, len(rows)) as track:
-            for result in score(
+            passes = plan_passes(
+                [len(row.input_ids) for row in rows],
+                tokens_per_pass=self.settings.tokens_per_batch,
+                rows_per_pass=self.settings.batch_size,
+            )
+            scored = score(
                 self.module,
                 rows,
-                batch_size=self.settings.batch_size,
+                passes=passes,
                 pad_id=self.renderer.pad_id,
                 device=self.base.device,
                 without_adapter=without_adapter,
-            ):
+            )
+            for result in chain.from_iterable(scored):
                 example, row = pairs[result.index]
                 names = target_classes(self.renderer, example, row) if classes else []
                 scores[result.index] = _example_score(row, result.nll, names)

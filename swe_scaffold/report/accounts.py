@@ -172,6 +172,8 @@ def commands(material: Material) -> Html:
 
 _BUILT = ("dev", "test", "kept", "beyond_limit")
 _FULL = (("--compare-base",), ("--shuffled-control",))
+# They change the speed and no number.
+_SPEED = ("tokens_per_batch", "batch_size")
 _TOLD_ELSEWHERE = ("lengths", "ledger", "commands", "notes")
 _PROVENANCE = ("tool", "version", "git_revision", "python", "platform", "packages", "environment")
 
@@ -245,7 +247,7 @@ def _evaluate(report: Mapping[str, Any]) -> list[str]:
     for key, default in asdict(EvaluationConfig()).items():
         value = settings.get(key, default)
         told = isinstance(value, str) or finite(value) is not None
-        if told and value != default and key != "batch_size":
+        if told and value != default and key not in _SPEED:
             options.append(("--set", f"evaluation.{key}={value}"))
     return _command(["swe-scaffold", "evaluate", model or "RUN", rows or "ROWS.jsonl"], options)
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -298,16 +299,16 @@ class Run:
         return False
 
     def _hold_out_totals(self) -> Iterator[float]:
-        from swe_scaffold.engine.scoring import score
+        from swe_scaffold.engine.scoring import plan_passes, score
 
-        rows = self.data.held_out
-        for row in score(
-            self.loop.model,
-            rows,
-            batch_size=self.config.evaluation.batch_size,
-            pad_id=self.renderer.pad_id,
-            device=self.base.device,
-        ):
+        rows, settings = self.data.held_out, self.config.evaluation
+        lengths = [len(row.input_ids) for row in rows]
+        passes = plan_passes(
+            lengths, tokens_per_pass=settings.tokens_per_batch, rows_per_pass=settings.batch_size
+        )
+        model, pad_id = self.loop.model, self.renderer.pad_id
+        scored = score(model, rows, passes=passes, pad_id=pad_id, device=self.base.device)
+        for row in chain.from_iterable(scored):
             if not math.isfinite(row.total):
                 name = show(rows[row.index].instance_id, width=60)
                 raise DivergedError(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from swe_scaffold.engine.devices import Device
-from swe_scaffold.engine.scoring import score
+from swe_scaffold.engine.scoring import RowNll, plan_passes, score
 from swe_scaffold.errors import OutOfMemory
 from swe_scaffold.types import TokenizedExample
 from tests.engine.shapes import make_model, make_rows, plain_nll, with_adapter
@@ -19,9 +23,25 @@ CPU = Device("cpu", torch.float32)
 ROWS = make_rows((13, 5, 29, 2, 17, 21, 8, 11, 40, 3, 3, 26))
 
 
+def plan(rows: list[TokenizedExample], tokens: int = 8192, most: int | None = None) -> Any:
+    lengths = [len(row.input_ids) for row in rows]
+    return plan_passes(lengths, tokens_per_pass=tokens, rows_per_pass=most)
+
+
+def scored(
+    model: Any,
+    rows: list[TokenizedExample],
+    *,
+    tokens: int = 8192,
+    most: int | None = None,
+    **options: Any,
+) -> Iterator[list[RowNll]]:
+    passes = plan(rows, tokens, most)
+    return score(model, rows, passes=passes, pad_id=0, device=CPU, **options)
+
+
 def scores(model: Any, rows: list[TokenizedExample], **options: Any) -> dict[str, np.ndarray]:
-    options = {"batch_size": 8, **options}
-    found = list(score(model, rows, pad_id=0, device=CPU, **options))
+    found = list(chain.from_iterable(scored(model, rows, **options)))
     assert sorted(row.index for row in found) == list(range(len(rows)))
     return {rows[row.index].instance_id: row.nll for row in found}
 
@@ -49,13 +69,24 @@ def wanted(model: Any) -> dict[str, np.ndarray]:
         return {row.instance_id: plain_nll(model, row).numpy() for row in ROWS}
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8, 100])
-def test_batch_size_and_order_change_nothing(
-    model: Any, wanted: dict[str, np.ndarray], batch_size: int
+@pytest.mark.parametrize(("tokens", "most"), [(1, None), (8192, 2), (64, 8), (8192, None)])
+def test_passes_and_order_change_nothing(
+    model: Any, wanted: dict[str, np.ndarray], tokens: int, most: int | None
 ) -> None:
-    shuffled = random.Random(batch_size).sample(ROWS, len(ROWS))
+    shuffled = random.Random(tokens).sample(ROWS, len(ROWS))
     for rows in (ROWS, ROWS[::-1], shuffled):
-        assert_same(scores(model, rows, batch_size=batch_size), wanted)
+        assert_same(scores(model, rows, tokens=tokens, most=most), wanted)
+
+
+def test_scores_come_pass_by_pass_in_the_order_asked_for(
+    model: Any, wanted: dict[str, np.ndarray]
+) -> None:
+    passes = [[4, 1], [7], [0, 11, 3]]
+    found = list(score(model, ROWS, passes=passes, pad_id=0, device=CPU))
+    assert [[row.index for row in part] for part in found] == passes
+    for row in chain.from_iterable(found):
+        name = ROWS[row.index].instance_id
+        np.testing.assert_allclose(row.nll, wanted[name], rtol=1e-6, atol=2e-6)
 
 
 def test_plain_transformers_with_a_padded_batch_agrees(
@@ -76,7 +107,7 @@ def test_plain_transformers_with_a_padded_batch_agrees(
 
 
 def test_totals_are_exact_sums(model: Any) -> None:
-    for row in score(model, ROWS, batch_size=4, pad_id=0, device=CPU):
+    for row in chain.from_iterable(scored(model, ROWS)):
         assert row.total == float(np.sum(row.nll, dtype=np.float64))
 
 
@@ -92,7 +123,7 @@ def test_without_the_adapter_the_base_is_scored(model: Any, wanted: dict[str, np
 def test_the_caller_keeps_gradients_and_adapter_while_scores_arrive(
     model: Any, wanted: dict[str, np.ndarray]
 ) -> None:
-    arriving = score(model, ROWS, batch_size=2, pad_id=0, device=CPU, without_adapter=True)
+    arriving = scored(model, ROWS, most=2, without_adapter=True)
     next(arriving)
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
@@ -128,17 +159,36 @@ def test_out_of_memory_means_smaller_batches_and_the_same_numbers(
 ) -> None:
     model = with_adapter(make_model())
     tried = refuse_more_than(model, 3)
-    assert_same(scores(model, ROWS, batch_size=8), wanted)
-    assert tried[-4:] == [2, 2, 2, 2]
-    assert tried.count(8) == 1
+    assert_same(scores(model, ROWS, most=8), wanted)
+    assert tried[-10:] == [8, 4, 2, 2, 4, 2, 2, 4, 2, 2]
+    assert len(list(scored(model, ROWS, most=8))) == 2
 
 
 def test_a_row_that_does_not_fit_is_an_error() -> None:
     model = with_adapter(make_model())
     refuse_more_than(model, 0)
     with pytest.raises(OutOfMemory, match="scoring 1 rows, longest 40 tokens"):
-        scores(model, ROWS, batch_size=8)
+        scores(model, ROWS)
 
 
 def test_nothing_to_score_yields_nothing(model: Any) -> None:
-    assert list(score(model, [], batch_size=8, pad_id=0, device=CPU)) == []
+    assert list(scored(model, [])) == []
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), max_size=30),
+    tokens=st.integers(1, 150),
+    most=st.none() | st.integers(1, 9),
+)
+def test_a_plan_holds_every_row_once_within_its_budget(
+    lengths: list[int], tokens: int, most: int | None
+) -> None:
+    passes = plan_passes(lengths, tokens_per_pass=tokens, rows_per_pass=most)
+    order = [row for part in passes for row in part]
+    assert order == sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    for part, following in pairwise([*passes, ()]):
+        assert len(part) == 1 or len(part) * lengths[part[0]] <= tokens
+        assert most is None or len(part) <= most
+        # A pass ends where the next row would not fit.
+        full = (len(part) + 1) * lengths[part[0]] > tokens or len(part) == most
+        assert full or not following

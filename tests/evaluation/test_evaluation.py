@@ -114,7 +114,7 @@ def test_batch_size_and_order_change_no_number(made: Path, tmp_path: Path) -> No
     write_rows(tmp_path / "rows.jsonl", rows)
     write_rows(tmp_path / "turned.jsonl", rows[::-1])
     reports = []
-    for data, batch_size in (("rows", 1), ("rows", 2), ("rows", 8), ("turned", 8)):
+    for data, batch_size in (("rows", 1), ("rows", 2), ("rows", 8), ("turned", None)):
         result = evaluate(
             tmp_path,
             f"{data}.jsonl",

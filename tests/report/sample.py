@@ -22,7 +22,8 @@ GROUPS = (
 )
 HEIGHTS = {"header": 1.1, "context": 2.4, "removed": 1.9, "added": 2.9, "end": 0.3}
 SETTINGS = {
-    "batch_size": 8,
+    "tokens_per_batch": 8192,
+    "batch_size": None,
     "dtype": "auto",
     "cluster_by": "group",
     "iterations": 199,

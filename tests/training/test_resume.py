@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,11 @@ def test_a_signal_does_not_wait_for_an_evaluation(
     real, scored = scoring.score, []
 
     def score(*arguments: Any, **options: Any) -> Any:
-        for row in real(*arguments, **options):
+        for row in chain.from_iterable(real(*arguments, **options)):
             scored.append(row)
             if len(scored) == 6 * (1 + step // 3) - 3:
                 os.kill(os.getpid(), signal.SIGTERM)
-            yield row
+            yield [row]
 
     config = make_config(model, tmp_path / "run", load_best=True)
     with monkeypatch.context() as patch:
