@@ -1,0 +1,45 @@
+"""From a model's reference to the module that computes: its base, and its adapter on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from swe_scaffold.engine.adapter import load_adapter
+from swe_scaffold.engine.devices import choose_device
+from swe_scaffold.engine.model import BaseModel, load_base
+from swe_scaffold.errors import IntegrityError
+from swe_scaffold.models import ModelReference
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that computes: `module` is the base's own, or a PEFT model around it.
+
+    `reference.max_length` is within what the base can read.
+    """
+
+    reference: ModelReference
+    base: BaseModel
+    module: Any
+
+
+def load_model(model: ModelReference, *, dtype: str = "auto", offline: bool = False) -> LoadedModel:
+    """Load a base and, where there is one, its adapter; frozen, in evaluation mode.
+
+    Raises:
+        IntegrityError: Damaged weights, or a base that the adapter was not trained on.
+        EnvironmentFailure: A hub id that cannot be fetched.
+        OutOfMemory: The weights do not fit.
+    """
+    base = load_base(model.base, choose_device(dtype), offline=offline)
+    if model.base_sha256 not in (None, base.sha256):
+        raise IntegrityError(
+            f"this is not the base the adapter was trained on (sha256 {base.sha256[:12]}, "
+            f"not {str(model.base_sha256)[:12]})",
+            where=model.base,
+        )
+    limit = base.context_length
+    within = replace(model, max_length=min(model.max_length, limit)) if limit else model
+    module = base.module if model.adapter is None else load_adapter(base.module, model.adapter)
+    return LoadedModel(within, base, module)
