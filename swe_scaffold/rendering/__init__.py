@@ -12,7 +12,7 @@ proof       what training will see, compared with what everybody else's tokenize
 from swe_scaffold.rendering.formats import CHATML_TEMPLATE, QWEN_SYSTEM, ChatML, template_digest
 from swe_scaffold.rendering.kept import prove_rows, render_rows
 from swe_scaffold.rendering.proof import RenderProof
-from swe_scaffold.rendering.renderer import Renderer, target_classes
+from swe_scaffold.rendering.renderer import Renderer, asked, target_classes
 from swe_scaffold.rendering.runs import Encoded
 from swe_scaffold.rendering.tokens import ChatTokenizer, read_tokenizer, tokenizer_folder
 
@@ -24,6 +24,7 @@ __all__ = [
     "Encoded",
     "RenderProof",
     "Renderer",
+    "asked",
     "prove_rows",
     "read_tokenizer",
     "render_rows",

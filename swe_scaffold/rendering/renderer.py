@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +38,7 @@ CHUNK_CHARACTERS = 1_000_000
 class _Chat(NamedTuple):
     messages: tuple[Message, ...]
     tools: tuple[Mapping[str, Any], ...]
+    open: bool = False
 
 
 class _Draft(NamedTuple):
@@ -142,6 +143,46 @@ class Renderer:
                 else:
                     yield example, self._fit(draft, ids_of, max_length, min_prompt_tokens)
 
+    def prompt(
+        self,
+        example: Example,
+        *,
+        max_length: int | None = None,
+        min_prompt_tokens: int = MIN_PROMPT_TOKENS,
+    ) -> Encoded | Verdict:
+        """Return what a model is to answer: the ids of `render` up to where the answer begins.
+
+        Args:
+            example: A prompt/response pair, or a chat, whose last turns are left out if they are
+                the assistant's.
+            max_length: Most tokens of the prompt, cut as `render` cuts it.
+            min_prompt_tokens: What a cut text keeps at least.
+
+        Returns:
+            A Verdict `over_length` or `invalid_row` where there is none.
+        """
+        _check_limits(max_length, min_prompt_tokens)
+        messages = asked(example)
+        if not messages:
+            return Verdict("invalid_row", "there is no message that an answer could follow")
+        draft = self._draft(_Chat(messages, example.tools, open=True))
+        if isinstance(draft, Verdict):
+            return draft
+        ids_of = self._encode(run.text for run in draft.runs if run.control < 0)
+        return self._fit(draft, ids_of, max_length, min_prompt_tokens)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return what a model wrote: control tokens spelt, ids that stand for nothing left out."""
+        spelt = {number: token for token, number in self.tokenizer.added.items()}
+        parts: list[str] = []
+        for control, group in groupby(ids, key=spelt.get):
+            numbers = list(group)
+            if control is None:
+                parts.append(self.tokenizer.plain.decode(numbers, skip_special_tokens=False))
+            else:
+                parts.append(control * len(numbers))
+        return "".join(parts)
+
     def prove(
         self,
         examples: Iterable[Example],
@@ -182,7 +223,7 @@ class Renderer:
         if problem:
             return Verdict("invalid_row", problem)
         try:
-            pieces = tuple(self.format.pieces(chat.messages, chat.tools))
+            pieces = tuple(self.format.pieces(chat.messages, chat.tools, generation=chat.open))
             for piece in pieces:
                 piece.text.encode()
         except UnicodeEncodeError:
@@ -257,7 +298,7 @@ class Renderer:
             replace(message, content=contents.get(index, message.content))
             for index, message in enumerate(chat.messages)
         )
-        pieces = tuple(self.format.pieces(messages, chat.tools))
+        pieces = tuple(self.format.pieces(messages, chat.tools, generation=chat.open))
         runs = to_runs(pieces, self.controls)
         ids, mask = join(runs, self._encode(run.text for run in runs if run.control < 0))
         return Encoded(messages, pieces, ids, mask, prompt_cut)
@@ -288,6 +329,15 @@ def target_classes(renderer: Renderer, example: Example, tokenized: TokenizedExa
             line += 1
         classes.append(spans[line][2])
     return [*classes, "end"]
+
+
+def asked(example: Example) -> tuple[Message, ...]:
+    """Return the messages that the last answer of an example follows."""
+    if not example.messages:
+        return (Message("user", example.prompt),)
+    roles = [message.role for message in example.messages]
+    last = max((place for place, role in enumerate(roles) if role != "assistant"), default=-1)
+    return example.messages[: last + 1]
 
 
 def _messages(example: Example) -> tuple[Message, ...]:
