@@ -1,19 +1,18 @@
-"""From a task to a prompt/response pair: which text answers, what is asked, what the label is.
+"""From a task to a prompt/response pair: which text answers it, and what the label is.
 
-Reading tasks is left to `sources`, judging the result to `quality`.
+Reading tasks, and what they ask, is left to `sources`, judging the result to `quality`.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Sequence
 from typing import Any
 
 from swe_scaffold.labels import label_outcome
 from swe_scaffold.rows import make_example
+from swe_scaffold.sources.prompts import make_prompt
 from swe_scaffold.splits import text_hash
-from swe_scaffold.types import CodeContext, Example, SourceFields, SpeedrunLabel, Task
+from swe_scaffold.types import Example, SourceFields, SpeedrunLabel, Task
 
 # Larger extra fields (lists of thousands of test names) stay in the source.
 MAX_EXTRA_CHARS = 400
@@ -26,14 +25,6 @@ def choose_response(task: Task) -> tuple[str, str]:
         if text.strip():
             return text, name
     return "", "none"
-
-
-def make_prompt(task: Task) -> str:
-    """Return the problem statement, and after it the code the task brings along."""
-    if not task.context:
-        return task.problem_statement
-    pieces = [task.problem_statement.rstrip(), *(_show_code(piece) for piece in task.context)]
-    return "\n\n".join(piece for piece in pieces if piece)
 
 
 def label_task(task: Task) -> SpeedrunLabel:
@@ -94,16 +85,3 @@ def _is_small(value: object) -> bool:
         return len(json.dumps(value, allow_nan=False)) <= MAX_EXTRA_CHARS
     except (TypeError, ValueError, RecursionError):
         return False
-
-
-def _show_code(piece: CodeContext) -> str:
-    """Return a header line and the code in a fence that no line inside can close."""
-    text = piece.text if piece.text.endswith("\n") else piece.text + "\n"
-    last = piece.start_line + max(text.count("\n") - 1, 0)
-    fence = "`" * (1 + max(2, _longest(re.findall(r"`+", text))))
-    path = " ".join(piece.path.split())
-    return f"{path}, lines {piece.start_line}-{last}:\n{fence}\n{text}{fence}"
-
-
-def _longest(runs: Sequence[str]) -> int:
-    return max(map(len, runs), default=0)

@@ -7,6 +7,7 @@ text_files  JSON Lines, JSON, CSV
 columnar    Parquet, Arrow
 shapes      what a row is, by its keys
 tasks       SWE-bench-style records
+prompts     what a task asks
 chat        messages, prompt + response, instructions
 fields      single fields: the right type, or an error that names the key
 examples    a file of rows for training, strictly

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from swe_scaffold.dataset.pairs import choose_response, make_prompt, source_fields, task_to_example
+from swe_scaffold.dataset.pairs import choose_response, source_fields, task_to_example
+from swe_scaffold.sources.prompts import make_prompt
 from swe_scaffold.splits import text_hash
 from swe_scaffold.types import CodeContext, Origin, Outcome, SourceFields, SpeedrunLabel, Task
 
