@@ -1,0 +1,139 @@
+"""Whether what a model wrote looks like an answer at all, told from the text alone.
+
+A good likelihood does not show that a model stops, or says more than `!!!!`. What an answer is
+worth is left to the scoring of its patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from swe_scaffold.errors import UsageError
+from swe_scaffold.metrics.distributions import wilson_interval
+from swe_scaffold.patches import extract_patch
+from swe_scaffold.types import Metric
+
+LONGEST_UNIT = 500
+TIMES = 4
+# A loop that fills so much needs no more to be seen; what stands before it is not looked at.
+LOOKED_AT = 100_000
+FLAGS = ("stopped", "empty", "repeated", "parseable")
+WILSON = "Wilson, if examples were independent"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One answer: stopped by itself, blank, mostly a repetition, a patch that can be read.
+
+    `parseable` is None where no patch was asked for.
+    """
+
+    stopped: bool
+    empty: bool
+    repeated: bool
+    parseable: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPair:
+    """One flag of two models over the same rows: both shares, and the rows in which they differ."""
+
+    base: Metric
+    tuned: Metric
+    only_base: int
+    only_tuned: int
+
+
+def health(text: str, *, stopped: bool, expects_patch: bool) -> Health:
+    """Judge one answer, in time linear in its length.
+
+    Args:
+        text: What the model wrote, without its end token.
+        stopped: Whether it ended by itself.
+        expects_patch: Whether a patch was asked for, as the gold response shows.
+    """
+    parseable = None
+    if expects_patch:
+        found = extract_patch(text)
+        parseable = bool(found.patch.strip()) and not found.problem
+    return Health(stopped, not text.strip(), is_repetition(text), parseable)
+
+
+def is_repetition(text: str) -> bool:
+    """Say whether more than half of a text is one unit, said four times or more without a break.
+
+    The unit has at most 500 characters, its last repetition may be cut short, and white space
+    around the text does not count. Of a long text the last 100,000 characters are looked at.
+    """
+    body = text.strip()[-LOOKED_AT:]
+    codes = np.frombuffer(body.encode("utf-32-le", "surrogatepass"), np.uint32)
+    for unit in range(1, min(LONGEST_UNIT, len(codes) // TIMES) + 1):
+        # So many characters in a row that equal the one a unit before make a stretch of
+        # `unit` characters more.
+        stretch = _longest_run(codes[unit:] == codes[:-unit]) + unit
+        if stretch >= TIMES * unit and 2 * stretch > len(codes):
+            return True
+    return False
+
+
+def summarise_health(rows: Sequence[Health], *, alpha: float = 0.05) -> dict[str, Metric]:
+    """Return the share of each flag with its Wilson interval, in the order of `FLAGS`."""
+    return {name: _share(rows, name, alpha) for name in FLAGS}
+
+
+def compare_health(
+    base: Sequence[Health], tuned: Sequence[Health], *, alpha: float = 0.05
+) -> dict[str, HealthPair]:
+    """Return two models' shares side by side, and how many rows have a flag with one model only.
+
+    Raises:
+        UsageError: They are not as many, or one was asked for patches where the other was not.
+    """
+    expects = [[row.parseable is not None for row in rows] for rows in (base, tuned)]
+    if expects[0] != expects[1]:
+        raise UsageError("the answers of two models can be compared on the same rows only")
+    pairs = {}
+    for name in FLAGS:
+        flag = _flag(name)
+        both = [(flag(b), flag(t)) for b, t in zip(base, tuned, strict=True)]
+        pairs[name] = HealthPair(
+            _share(base, name, alpha),
+            _share(tuned, name, alpha),
+            only_base=both.count((True, False)),
+            only_tuned=both.count((False, True)),
+        )
+    return pairs
+
+
+def _longest_run(same: np.ndarray) -> int:
+    """Return the length of the longest run of True."""
+    breaks = np.flatnonzero(np.concatenate(([True], ~same, [True])))
+    return int(np.diff(breaks).max()) - 1
+
+
+def _flag(name: str) -> Callable[[Health], bool | None]:
+    def read(row: Health) -> bool | None:
+        value: bool | None = getattr(row, name)
+        return value
+
+    return read
+
+
+def _share(rows: Sequence[Health], name: str, alpha: float) -> Metric:
+    values = [value for value in map(_flag(name), rows) if value is not None]
+    count, n = sum(values), len(values)
+    return Metric(
+        metric=name,
+        value=count / n if n else None,
+        unit="share of answers",
+        n=n,
+        tokens=0,
+        clusters=n,
+        ci=wilson_interval(count, n, alpha=alpha) if n else None,
+        ci_method=WILSON,
+        level=1 - alpha,
+        reason=None if n else "no answer was asked for it",
+    )
