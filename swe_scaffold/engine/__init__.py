@@ -9,6 +9,7 @@
 - `loop.py`: one optimizer step over fixed rows, and the loop around it.
 - `checkpoint.py`: everything a run needs to go on bit-identically, without pickles.
 - `scoring.py`: the likelihood of examples under a model.
+- `sampling.py`: how tokens are chosen, without torch.
 - `generation.py`: answers of a model, greedy or sampled, in batches that change nothing.
 - `tiny.py`: a Qwen2 of about a million parameters, for machines without weights or network.
 """

@@ -7,7 +7,6 @@ generation settings nothing is used: they are a stranger's.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,29 +21,10 @@ from transformers import (
 )
 
 from swe_scaffold.engine.devices import Device, out_of_memory
+from swe_scaffold.engine.sampling import Sampling, draw_seed
 from swe_scaffold.errors import OutOfMemory, UsageError
 
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How tokens are chosen: the likeliest at temperature 0, else drawn after cutting to `top_p`.
-
-    Raises:
-        UsageError: A value outside its range.
-    """
-
-    max_new_tokens: int = 1024
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
-        if not 0 <= self.temperature <= 100:
-            raise UsageError(f"temperature must be from 0 to 100, not {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+__all__ = ["Generated", "Sampling", "draw_seed", "generate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +47,6 @@ class _Request(NamedTuple):
     key: str
 
 
-def draw_seed(seed: int, key: str, sample: int) -> int:
-    """Return the seed, 0 to 2^63 - 1, from which one answer is drawn: nothing else decides it."""
-    text = f"{seed}:{sample}:{key}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
-
-
 def generate(  # noqa: PLR0913 one argument per thing that decides an answer
     model: Any,
     prompts: Sequence[Sequence[int]],
@@ -83,10 +57,10 @@ def generate(  # noqa: PLR0913 one argument per thing that decides an answer
     pad_id: int,
     device: Device,
     tokens_per_batch: int,
-    samples: int = 1,
+    samples: int | Sequence[Sequence[int]] = 1,
     without_adapter: bool = False,
 ) -> Iterator[Generated]:
-    """Yield `samples` answers to every prompt, the longest prompts first; no random state is used.
+    """Yield answers to every prompt, the longest prompts first; no random state is used.
 
     An answer depends on its prompt, the sampling, its key and its number alone, not on the rows it
     is computed with. This is exact as long as the arithmetic is: in float32 the logits differ by
@@ -103,19 +77,16 @@ def generate(  # noqa: PLR0913 one argument per thing that decides an answer
         device: Where the model is.
         tokens_per_batch: Most tokens of a batch, prompts, padding and room for answers included; a
             row that is longer goes alone.
-        samples: Answers for each prompt.
+        samples: How many answers to each prompt, or the numbers of those wanted of each.
         without_adapter: Ask the base below a PEFT model.
 
     Raises:
         UsageError: Several samples without drawing, or not one key for each prompt.
         OutOfMemory: A single row does not fit; larger batches are halved first.
     """
-    if samples < 1 or (samples > 1 and not sampling.temperature):
-        raise UsageError(
-            f"{samples} answers to each prompt, but at temperature 0 all would be the same"
-            if samples > 1
-            else "at least one answer to each prompt is needed"
-        )
+    if isinstance(samples, int):
+        sampling.require_samples(samples)
+        samples = [range(samples)] * len(prompts)
     if len(keys) != len(prompts) or not all(map(len, prompts)):
         raise UsageError("every prompt needs a key and at least one token")
     model.eval()
@@ -123,7 +94,7 @@ def generate(  # noqa: PLR0913 one argument per thing that decides an answer
     requests = [
         _Request(index, sample, prompts[index], keys[index])
         for index in order
-        for sample in range(samples)
+        for sample in samples[index]
     ]
     start, most = 0, len(requests)
     while start < len(requests):

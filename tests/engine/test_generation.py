@@ -102,6 +102,21 @@ def test_samples_differ_by_number_key_and_seed_alone(model: Any) -> None:
     found = texts(answers(model, sampling=DRAWN, samples=4))
     assert len({found["row-2", sample] for sample in range(4)}) > 1
     assert texts(answers(model, sampling=DRAWN)).items() <= found.items()
+    wanted = [[3, 1], [], *[[0]] * 6]
+    some = generate(
+        model,
+        PROMPTS,
+        sampling=DRAWN,
+        keys=KEYS,
+        stop_ids={STOP},
+        pad_id=0,
+        device=CPU,
+        tokens_per_batch=100,
+        samples=wanted,
+    )
+    chosen = {(KEYS[row.index], row.sample): (row.ids, row.stopped) for row in some}
+    assert len(chosen) == 8
+    assert chosen.items() <= found.items()
     renamed = texts(answers(model, keys=[f"other-{key}" for key in KEYS], sampling=DRAWN))
     assert list(renamed.values()) != [found[key, 0] for key in KEYS]
     seeded = Sampling(max_new_tokens=12, temperature=0.8, top_p=0.9, seed=6)
