@@ -55,6 +55,14 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def worker_number() -> int:
+    """Return which of several workers this process is, from 0; 0 outside of them."""
+    return _NUMBER[0]
+
+
+_NUMBER = [0]
+
+
 def map_in_order(
     function: Callable[[Input], Output], inputs: Iterable[Input], executor: Executor, *, room: int
 ) -> Generator[Output, None, None]:
@@ -188,7 +196,8 @@ class _Team:
         # Started later, it would unblock the signals blocked below.
         resource_tracker.ensure_running()
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        number = len(self._processes)
+        process = context.Process(target=_serve, args=(theirs, number), daemon=True)
         # A Ctrl-C must not meet a child that cannot yet leave it to this process.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
         try:
@@ -224,8 +233,9 @@ def _feed(connection: Connection, requests: SimpleQueue[_Request | None]) -> Non
                 (future.set_result if done else future.set_exception)(answer)
 
 
-def _serve(connection: Connection) -> None:
+def _serve(connection: Connection, number: int) -> None:
     """Be a worker: answer until nobody asks any more."""
+    _NUMBER[0] = number
     _leave_signals_to_the_parent()
     with contextlib.suppress(EOFError, ConnectionError):
         while True:

@@ -216,7 +216,11 @@ class TokenizedExample:
 
 @dataclass(frozen=True, slots=True)
 class ExampleScore:
-    """Summed negative log-likelihood (nats) of one example's response tokens, end included."""
+    """Summed negative log-likelihood (nats) of one example's response tokens, end included.
+
+    `seen_in_training` is None where nothing records what the model was trained on; `prompt_cut`
+    counts prompt tokens that the length limit removed.
+    """
 
     instance_id: str
     repo: str
@@ -228,6 +232,10 @@ class ExampleScore:
     prompt_tokens: int
     sha256: str = ""
     nll_by_class: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    response_source: str = ""
+    language: str = ""
+    prompt_cut: int = 0
+    seen_in_training: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

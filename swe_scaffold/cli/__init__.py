@@ -5,7 +5,9 @@
 - `help.py`: what help says of a command, for the terminal and for the docs.
 - `quickstart.py`: quickstart.
 - `mining.py`: tasks mine.  `synthesis.py`: tasks synthesize.
-- `data.py`: build.  `inspecting.py`: audit, summarize.  `model.py`: train, evaluate.
+- `data.py`: build.  `inspecting.py`: audit, summarize.  `model.py`: train.
+- `evaluating.py`: evaluate, compare.  `evaluation_text.py`, `comparison_text.py`: what they say.
+- `options.py`: options that several commands share.
 - `showing.py`: show.  `show_text.py`: the path of a row.  `rows.py`: a row and its tokens.
 - `tables.py`: numbers and tables for people.
 - `docs.py`: docs/cli.md and docs/configuration.md.

@@ -103,6 +103,7 @@ def application() -> typer.Typer:
     """Return the application with every command registered."""
     from swe_scaffold.cli import (  # noqa: F401 registration is their import
         data,
+        evaluating,
         inspecting,
         mining,
         model,

@@ -10,7 +10,7 @@ import typer
 
 from swe_scaffold.cli.app import APP, NoCache, Session, command
 from swe_scaffold.cli.help import from_config
-from swe_scaffold.cli.model import Config, Set
+from swe_scaffold.cli.options import Config, Set
 from swe_scaffold.cli.tables import counts, facts, place
 from swe_scaffold.errors import UsageError
 from swe_scaffold.terminal import show as visible

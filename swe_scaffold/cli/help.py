@@ -16,7 +16,17 @@ from typer.core import TyperCommand, TyperGroup
 from swe_scaffold.errors import UsageError
 from swe_scaffold.terminal import show
 
-ORDER = ("quickstart", "tasks", "build", "audit", "summarize", "show", "train", "evaluate")
+ORDER = (
+    "quickstart",
+    "tasks",
+    "build",
+    "audit",
+    "summarize",
+    "show",
+    "train",
+    "evaluate",
+    "compare",
+)
 COMMON = ("json_output", "offline", "quiet", "verbose", "debug", "help")
 COMMON_SPELLINGS = ("--json", "--offline", "-q", "--quiet", "-v", "--verbose", "--debug")
 CONFIG = "config: "

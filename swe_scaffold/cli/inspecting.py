@@ -9,7 +9,7 @@ import typer
 
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.audit_text import audit_text, lengths
-from swe_scaffold.cli.model import Config, Set, TrustTemplate
+from swe_scaffold.cli.options import Config, Set, TrustTemplate
 from swe_scaffold.cli.tables import counts, facts, place
 from swe_scaffold.errors import UsageError
 from swe_scaffold.files import require_different, require_writable, write_text

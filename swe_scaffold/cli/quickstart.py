@@ -12,7 +12,7 @@ import typer
 
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.data import label_counts
-from swe_scaffold.cli.model import comparison_lines
+from swe_scaffold.cli.evaluation_text import comparison_lines
 from swe_scaffold.cli.tables import level, number, place, table
 from swe_scaffold.files import write_text
 

@@ -14,7 +14,7 @@ import typer
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.help import did_you_mean
 from swe_scaffold.cli.inspecting import MaxLength, MinPromptTokens
-from swe_scaffold.cli.model import TrustTemplate
+from swe_scaffold.cli.options import TrustTemplate
 from swe_scaffold.cli.show_text import FIELD_WIDTH, alone_text, no_manifest, traces_text
 from swe_scaffold.errors import DataError, IntegrityError
 from swe_scaffold.terminal import show as visible

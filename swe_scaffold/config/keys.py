@@ -281,6 +281,8 @@ class EvaluationConfig:
     numbers."""
     batch_size: PositiveInt | None = None
     """Most rows of a forward pass; null leaves that to tokens_per_batch."""
+    max_new_tokens: PositiveInt = 256
+    """Most tokens of an answer, where some are asked for (evaluate --generate)."""
     dtype: Dtype = "auto"
     """Weights while scoring: auto is float32 on CPU and MPS, bfloat16 on CUDA; the softmax is
     always float32."""

@@ -32,23 +32,33 @@ class Device:
         return str(self.dtype).removeprefix("torch.")
 
 
-def choose_device(dtype: str = "auto") -> Device:
-    """Take CUDA, else MPS, else the CPU; `auto` is bfloat16 on CUDA that has it, else float32."""
+def choose_device(dtype: str = "auto", number: int = 0) -> Device:
+    """Take CUDA, else MPS, else the CPU; `auto` is bfloat16 on CUDA that has it, else float32.
+
+    Of several CUDA devices, process `number` takes its own, beginning again where they run out.
+    """
     if torch.cuda.is_available():
-        name = "cuda"
+        name = f"cuda:{number % torch.cuda.device_count()}" if number else "cuda"
     elif torch.backends.mps.is_available():
         name = "mps"
     else:
         name = "cpu"
     if dtype == "auto":
-        dtype = "bfloat16" if name == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        dtype = (
+            "bfloat16" if name.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+        )
     return Device(name, DTYPES[dtype])
+
+
+def share_processors(processes: int) -> None:
+    """Take this process's part of the processors, where several compute at once."""
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))
 
 
 def peak_memory_bytes(device: Device) -> int:
     """Return the highest memory use so far: of the device on CUDA, of this process elsewhere."""
-    if device.name == "cuda":
-        return torch.cuda.max_memory_allocated()
+    if device.name.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device.name)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

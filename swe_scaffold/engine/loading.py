@@ -7,7 +7,7 @@ from typing import Any
 
 from swe_scaffold.engine.adapter import load_adapter
 from swe_scaffold.engine.devices import choose_device
-from swe_scaffold.engine.model import BaseModel, load_base
+from swe_scaffold.engine.model import BaseFiles, BaseModel, load_base
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.models import ModelReference
 
@@ -33,6 +33,46 @@ def load_model(model: ModelReference, *, dtype: str = "auto", offline: bool = Fa
         OutOfMemory: The weights do not fit.
     """
     base = load_base(model.base, choose_device(dtype), offline=offline)
+    return _with_adapter(model, base)
+
+
+class LastBase:
+    """Loads models one after the other, each in place of the last; a base they share stays.
+
+    Args:
+        dtype: See `devices.choose_device`.
+        offline: Never ask the network.
+        number: Which of several processes this is; each takes a device of its own where it can.
+    """
+
+    def __init__(self, *, dtype: str = "auto", offline: bool = False, number: int = 0) -> None:
+        self._device, self._offline = choose_device(dtype, number), offline
+        self._last: LoadedModel | None = None
+
+    def take(self, model: ModelReference, files: BaseFiles | None = None) -> LoadedModel:
+        """Return a model, loaded as by `load_model`; what was taken before is no longer usable.
+
+        Args:
+            model: The model.
+            files: The files of its base, where they were found before.
+        """
+        last, self._last = self._last, None
+        if last is not None and last.reference.base == model.base:
+            if last.reference.adapter == model.adapter:
+                self._last = last
+                return last
+            if last.reference.adapter is not None:
+                last.module.unload()
+            base = last.base
+        else:
+            # Before the next is loaded: two need not fit.
+            last = None
+            base = load_base(model.base, self._device, offline=self._offline, files=files)
+        self._last = _with_adapter(model, base)
+        return self._last
+
+
+def _with_adapter(model: ModelReference, base: BaseModel) -> LoadedModel:
     if model.base_sha256 not in (None, base.sha256):
         raise IntegrityError(
             f"this is not the base the adapter was trained on (sha256 {base.sha256[:12]}, "

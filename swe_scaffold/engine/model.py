@@ -28,6 +28,18 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
+class BaseFiles:
+    """A base model that is not loaded: `sha256` covers config and all weight files.
+
+    `context_length` is the number of positions it was made for, None where its config is silent.
+    """
+
+    folder: Path
+    sha256: str
+    context_length: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class BaseModel:
     """A loaded base model and what identifies it; `sha256` covers config and all weight files."""
 
@@ -45,8 +57,7 @@ class BaseModel:
     @property
     def context_length(self) -> int | None:
         """Positions the model was made for, where its config says so."""
-        value = getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
-        return int(value) if value else None
+        return positions_of(self.module.config)
 
     @property
     def is_local(self) -> bool:
@@ -59,8 +70,30 @@ class BaseModel:
         return self.folder.resolve().name if self.is_local else self.name
 
 
-def load_base(name: str, device: Device, *, offline: bool = False) -> BaseModel:
+def find_base(name: str, *, offline: bool = False) -> BaseFiles:
+    """Find and hash the files of a base model.
+
+    Raises:
+        IntegrityError: Pickled or missing weights, or a folder that wants its own code run.
+        EnvironmentFailure: A hub id that cannot be fetched.
+    """
+    folder = resolve_model_folder(name, patterns=WEIGHT_PATTERNS, offline=offline)
+    _refuse_foreign_ways(folder)
+    files = require_safetensors(folder)
+    entries = {file.name: sha256_file(file) for file in [folder / "config.json", *files]}
+    return BaseFiles(folder, fingerprint(entries), _context_length(folder))
+
+
+def load_base(
+    name: str, device: Device, *, offline: bool = False, files: BaseFiles | None = None
+) -> BaseModel:
     """Load a causal language model from a local folder or a hub id, frozen and in evaluation mode.
+
+    Args:
+        name: Folder or hub id.
+        device: Where to, and in which dtype.
+        offline: Never ask the network.
+        files: What `find_base` found under this name, so that nothing is hashed twice.
 
     Raises:
         IntegrityError: Pickled or missing weights, missing, renamed, damaged or non-finite tensors,
@@ -68,16 +101,31 @@ def load_base(name: str, device: Device, *, offline: bool = False) -> BaseModel:
         EnvironmentFailure: A hub id that cannot be fetched.
         OutOfMemory: The weights do not fit.
     """
-    folder = resolve_model_folder(name, patterns=WEIGHT_PATTERNS, offline=offline)
-    _refuse_foreign_ways(folder)
-    files = require_safetensors(folder)
-    entries = {file.name: sha256_file(file) for file in [folder / "config.json", *files]}
+    found = files or find_base(name, offline=offline)
     with out_of_memory(f"loading {show(name)}"):
-        module = _load(folder, device)
-        _require_finite(module, folder)
+        module = _load(found.folder, device)
+        _require_finite(module, found.folder)
         module.requires_grad_(False)
         module.to(device.name).eval()
-    return BaseModel(module, name, folder, fingerprint(entries), device)
+    return BaseModel(module, name, found.folder, found.sha256, device)
+
+
+def _context_length(folder: Path) -> int | None:
+    """Return what the config says, as the loaded model will."""
+    from transformers import AutoConfig
+
+    try:
+        with quiet_library():
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        return positions_of(config)
+    except Exception:  # noqa: BLE001 what is wrong with the folder is said when it is loaded
+        return None
+
+
+def positions_of(config: Any) -> int | None:
+    """Return the positions that a transformers config names, if any."""
+    value = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return int(value) if value else None
 
 
 def _load(folder: Path, device: Device) -> Any:

@@ -1,73 +1,39 @@
-"""Base against tuned on the same rows: is the difference more than chance?
+"""Base against tuned on the same rows: is the difference more than chance, and where does it lie?
 
-Both models scored every row, so the rows are paired and the difference d_i = L_i(tuned) - L_i(base)
-is what is resampled; a negative effect means that tuning helped. What one model scored alone is
-`likelihood`'s matter, and what to conclude from several comparisons is the reader's.
+The paired difference itself is made in `pairing`. What one model scored alone is `likelihood`'s
+matter, and what to conclude is the reader's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from swe_scaffold.errors import IntegrityError
-from swe_scaffold.metrics.bootstrap import Floats
 from swe_scaffold.metrics.clustered import (
-    Ratio,
     Settings,
     cluster_bootstrap,
-    clustered_t,
     exponentiated,
-    naive_t,
 )
-from swe_scaffold.metrics.distributions import normal_quantile
-from swe_scaffold.metrics.likelihood import (
-    NATS_PER_TOKEN,
-    WITHIN_GROUP_T,
-    class_names,
-    class_ratio,
-    cluster_labels,
-    group_labels,
-    members,
-    ordered,
+from swe_scaffold.metrics.likelihood import class_names, class_ratio, ordered
+from swe_scaffold.metrics.pairing import (
+    Difference,
+    Per,
+    RowCounts,
+    SignFlip,
+    difference,
+    difference_ratio,
+    require_same_rows,
+    row_name,
+    sign_flip,
 )
+from swe_scaffold.metrics.shares import holm
+from swe_scaffold.metrics.slices import GROUP, cluster_labels, slices
 from swe_scaffold.types import ExampleScore, Metric
 
-# Evaluation promises 1e-6 nats per token across batch sizes and devices; less is no difference.
-EQUAL_WITHIN = 1e-6
 WORST_ROWS = 5
-EXACT_UP_TO = 16
-POWER = 0.8
-
-_BLOCK_CELLS = 4_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SignFlip:
-    """Two-sided sign-flip test of whole clusters: all signs if `exact`, else `flips` random ones.
-
-    `smallest_p` is what this number of clusters could show at best.
-    """
-
-    p_value: float
-    smallest_p: float
-    clusters: int
-    flips: int
-    exact: bool
-    seed: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RowCounts:
-    """How many rows got better, worse, or stayed within the evaluation's own precision."""
-
-    better: int
-    worse: int
-    equal: int
+TOKEN_CLASS = "token_class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,32 +50,24 @@ class RowDifference:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupDifference:
-    """One group's effect, with an interval over its own examples."""
-
-    effect: Metric
-    rows: RowCounts
-
-
-@dataclass(frozen=True, slots=True)
 class PairedComparison:
     """What `compare` reports; `dataclasses.asdict` of it is strict JSON.
 
-    `effect` is tuned - base in nats per token; `worst` are the rows of the largest rise.
-    `minimum_detectable_effect` (nats per token) is the true effect such a comparison finds in
-    80 % of repetitions. `verdict` is "better", "worse" or "no difference shown".
+    `effect` is tuned - base in nats per token (bits per byte where tokenizers differ, and then
+    without a perplexity ratio); `worst` are the rows of the largest rise. `slices` holds the tables
+    of `slices.slices`, and `token_class` where both were scored by class; p-values within a table
+    are adjusted by Holm. Fields shared with `Difference` mean the same.
     """
 
     effect: Metric
     effect_bootstrap: Metric
-    perplexity_ratio: Metric
+    perplexity_ratio: Metric | None
     base_nll: float
     tuned_nll: float
     sign_flip: SignFlip
     rows: RowCounts
     worst: tuple[RowDifference, ...]
-    by_group: dict[str, GroupDifference]
-    by_class: dict[str, Metric]
+    slices: dict[str, dict[str, Difference]]
     minimum_detectable_effect: float | None
     cluster_by: str
     verdict: str
@@ -123,6 +81,7 @@ def compare(
     iterations: int = 9999,
     alpha: float = 0.05,
     seed: int = 0,
+    per: Per = "token",
 ) -> PairedComparison:
     """Compare two models on the same rows, paired; row order cannot matter.
 
@@ -133,6 +92,7 @@ def compare(
         iterations: Resamples of the bootstrap, and sign flips beyond 16 clusters.
         alpha: 1 - confidence level of all intervals.
         seed: Seed of bootstrap and sign flips.
+        per: What sums are divided by: response tokens, or bytes, which two tokenizers share.
 
     Raises:
         UsageError: There are no scores, or an option is outside its range.
@@ -141,107 +101,31 @@ def compare(
     """
     settings = Settings(cluster_by, iterations, alpha, seed)
     before, after = ordered(base), ordered(tuned)
-    _check_same_rows(before, after)
+    require_same_rows(before, after, per)
     clusters = cluster_labels(before, cluster_by)
-    ratio = _difference_ratio(before, after, clusters)
-    effect = clustered_t(ratio, settings)
+    ratio = difference_ratio(before, after, clusters, per)
+    whole = difference(ratio, settings)
+    effect = whole.effect
     return PairedComparison(
         effect=effect,
         effect_bootstrap=cluster_bootstrap(ratio, settings),
-        perplexity_ratio=exponentiated(effect, "perplexity_ratio", "tuned / base"),
-        base_nll=math.fsum(row.nll_sum for row in before) / effect.tokens,
-        tuned_nll=math.fsum(row.nll_sum for row in after) / effect.tokens,
-        sign_flip=_sign_flip(ratio, settings),
-        rows=_count_rows(ratio),
+        perplexity_ratio=exponentiated(effect, "perplexity_ratio", "tuned / base")
+        if per == "token"
+        else None,
+        base_nll=_per_token(before),
+        tuned_nll=_per_token(after),
+        sign_flip=sign_flip(ratio, settings),
+        rows=whole.rows,
         worst=_worst_rows(before, after),
-        by_group=_by_group(before, after, settings),
-        by_class=_by_class(before, after, clusters, settings),
-        minimum_detectable_effect=_minimum_detectable_effect(ratio, settings.alpha),
+        slices=_slices(before, after, settings, per),
+        minimum_detectable_effect=whole.minimum_detectable_effect,
         cluster_by=cluster_by,
-        verdict=_verdict(effect),
+        verdict=whole.verdict,
     )
 
 
-def _check_same_rows(base: Sequence[ExampleScore], tuned: Sequence[ExampleScore]) -> None:
-    hint = "score both models on the same file, with the same tokenizer and max_length"
-    for left, right in zip_longest(base, tuned):
-        if right is None or (left is not None and _key(left) < _key(right)):
-            raise IntegrityError(f"tuned has no score of base's row {_name(left)}", hint=hint)
-        if left is None or _key(left) > _key(right):
-            raise IntegrityError(f"base has no score of tuned's row {_name(right)}", hint=hint)
-        if left.tokens != right.tokens:
-            raise IntegrityError(
-                f"row {_name(left)} has {left.tokens} response tokens in base"
-                f" and {right.tokens} in tuned",
-                hint=hint,
-            )
-
-
-def _key(row: ExampleScore) -> tuple[str, str]:
-    return row.instance_id, row.sha256
-
-
-def _name(row: ExampleScore) -> str:
-    return f"{row.instance_id!r} (sha256 {row.sha256[:12] or 'unknown'})"
-
-
-def _difference_ratio(
-    base: Sequence[ExampleScore], tuned: Sequence[ExampleScore], clusters: Sequence[str]
-) -> Ratio:
-    pairs = zip(base, tuned, strict=True)
-    return Ratio(
-        metric="nll_difference",
-        unit=NATS_PER_TOKEN,
-        numerators=tuple(after.nll_sum - before.nll_sum for before, after in pairs),
-        denominators=tuple(float(row.tokens) for row in base),
-        clusters=tuple(clusters),
-        tokens=sum(row.tokens for row in base),
-    )
-
-
-def _sign_flip(ratio: Ratio, settings: Settings) -> SignFlip:
-    """Flip the sign of whole clusters; under no effect, either sign was as likely.
-
-    p = count of flips at least as extreme / 2^G, or (1 + count) / (R + 1) over R drawn flips.
-    """
-    sums = np.array(
-        [
-            math.fsum(ratio.numerators[row] for row in rows)
-            for rows in members(ratio.clusters).values()
-        ]
-    )
-    units = len(sums)
-    # Equal sums may differ by rounding; a tie counts as extreme.
-    least = abs(math.fsum(sums)) - 1e-12 * float(np.abs(sums).sum())
-    if units <= EXACT_UP_TO:
-        # The first cluster keeps its sign: flipping all signs gives the same absolute sum.
-        codes = np.arange(2 ** (units - 1))[:, None]
-        signs = 1 - 2 * (((codes << 1) >> np.arange(units)) & 1)
-        extreme = int((np.abs(signs @ sums) >= least).sum())
-        flips = 2**units
-        return SignFlip(2 * extreme / flips, min(1.0, 2 / flips), units, flips, True, None)
-    flips = settings.iterations
-    extreme = _random_flips(sums, least, flips, settings.seed)
-    smallest = 1 / (flips + 1)
-    return SignFlip((1 + extreme) / (flips + 1), smallest, units, flips, False, settings.seed)
-
-
-def _random_flips(sums: Floats, least: float, flips: int, seed: int) -> int:
-    stream = np.random.default_rng(seed)
-    block = max(1, _BLOCK_CELLS // len(sums))
-    extreme = 0
-    for start in range(0, flips, block):
-        rows = min(block, flips - start)
-        signs = 1 - 2 * stream.integers(0, 2, (rows, len(sums)))
-        extreme += int((np.abs(signs @ sums) >= least).sum())
-    return extreme
-
-
-def _count_rows(ratio: Ratio) -> RowCounts:
-    per_token = [d / n for d, n in zip(ratio.numerators, ratio.denominators, strict=True)]
-    better = sum(value < -EQUAL_WITHIN for value in per_token)
-    worse = sum(value > EQUAL_WITHIN for value in per_token)
-    return RowCounts(better, worse, len(per_token) - better - worse)
+def _per_token(rows: Sequence[ExampleScore]) -> float:
+    return math.fsum(row.nll_sum for row in rows) / sum(row.tokens for row in rows)
 
 
 def _worst_rows(
@@ -262,17 +146,27 @@ def _worst_rows(
     return tuple(sorted(differences, key=lambda row: -row.difference)[:WORST_ROWS])
 
 
-def _by_group(
-    base: Sequence[ExampleScore], tuned: Sequence[ExampleScore], settings: Settings
-) -> dict[str, GroupDifference]:
-    table = {}
-    for name, indices in members(group_labels(base, settings.cluster_by)).items():
-        ratio = _difference_ratio(
-            [base[i] for i in indices], [tuned[i] for i in indices], [name] * len(indices)
-        )
-        effect = naive_t(ratio, settings, method=WITHIN_GROUP_T)
-        table[name] = GroupDifference(effect, _count_rows(ratio))
-    return table
+def _slices(
+    base: Sequence[ExampleScore], tuned: Sequence[ExampleScore], settings: Settings, per: Per
+) -> dict[str, dict[str, Difference]]:
+    clusters = cluster_labels(base, settings.cluster_by)
+    tables = {}
+    for table, parts in slices(base, settings.cluster_by).items():
+        found = {}
+        for name, indices in parts.items():
+            before, after = ([rows[index] for index in indices] for rows in (base, tuned))
+            ratio = difference_ratio(before, after, [clusters[index] for index in indices], per)
+            found[name] = difference(ratio, settings, within_group=table == GROUP)
+        tables[table] = _adjusted(found)
+    if per == "token" and class_names(base) and class_names(tuned):
+        tables[TOKEN_CLASS] = _adjusted(_by_class(base, tuned, clusters, settings))
+    return tables
+
+
+def _adjusted(table: Mapping[str, Difference]) -> dict[str, Difference]:
+    """Put beside each p-value the one that allows for all of the table."""
+    adjusted = holm({name: entry.p_value for name, entry in table.items()})
+    return {name: replace(entry, p_holm=adjusted[name]) for name, entry in table.items()}
 
 
 def _by_class(
@@ -280,10 +174,7 @@ def _by_class(
     tuned: Sequence[ExampleScore],
     clusters: Sequence[str],
     settings: Settings,
-) -> dict[str, Metric]:
-    """Return the difference by token class; empty where one side was scored without classes."""
-    if not class_names(base) or not class_names(tuned):
-        return {}
+) -> dict[str, Difference]:
     table = {}
     for name in class_names([*base, *tuned]):
         parts = []
@@ -293,29 +184,10 @@ def _by_class(
             )
             if tokens != tokens_after:
                 raise IntegrityError(
-                    f"row {_name(before)} has {tokens} tokens of class {name!r} in base"
+                    f"row {row_name(before)} has {tokens} tokens of class {name!r} in base"
                     f" and {tokens_after} in tuned"
                 )
             parts.append((nll_after - nll_before, tokens))
-        table[name] = clustered_t(class_ratio("nll_difference", parts, clusters), settings)
+        ratio = class_ratio("nll_difference", parts, clusters)
+        table[name] = difference(ratio, settings)
     return table
-
-
-def _minimum_detectable_effect(ratio: Ratio, alpha: float) -> float | None:
-    """Return (z(1 - alpha/2) + z(power)) * sd / sqrt(n_eff): 2.8016 * sd / sqrt(n_eff) at 5 %.
-
-    sd / sqrt(n) is the linearised error of independent rows and n_eff = n / design effect. A design
-    effect below one is luck with few clusters and does not count in favour.
-    """
-    errors = ratio.standard_error(), ratio.standard_error(independent=True)
-    if errors[0] is None or errors[1] is None:
-        return None
-    return (normal_quantile(1 - alpha / 2) + normal_quantile(POWER)) * max(errors[0], errors[1])
-
-
-def _verdict(effect: Metric) -> str:
-    if effect.value is None or effect.ci is None or abs(effect.value) <= EQUAL_WITHIN:
-        return "no difference shown"
-    if effect.ci[1] < 0:
-        return "better"
-    return "worse" if effect.ci[0] > 0 else "no difference shown"

@@ -6,13 +6,15 @@ worth is left to the scoring of its patch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from swe_scaffold.errors import UsageError
 from swe_scaffold.metrics.distributions import wilson_interval
+from swe_scaffold.metrics.shares import mcnemar_p
 from swe_scaffold.patches import extract_patch
 from swe_scaffold.types import Metric
 
@@ -39,12 +41,16 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class HealthPair:
-    """One flag of two models over the same rows: both shares, and the rows in which they differ."""
+    """One flag of two models over the same rows: both shares, and the rows in which they differ.
+
+    `p_value` is McNemar's, exact; None where no row could have the flag.
+    """
 
     base: Metric
     tuned: Metric
     only_base: int
     only_tuned: int
+    p_value: float | None
 
 
 def health(text: str, *, stopped: bool, expects_patch: bool) -> Health:
@@ -60,6 +66,11 @@ def health(text: str, *, stopped: bool, expects_patch: bool) -> Health:
         found = extract_patch(text)
         parseable = bool(found.patch.strip()) and not found.problem
     return Health(stopped, not text.strip(), is_repetition(text), parseable)
+
+
+def health_of(row: Mapping[str, Any]) -> Health:
+    """Return the flags that a row on disk holds."""
+    return Health(**{name: row[name] for name in FLAGS})
 
 
 def is_repetition(text: str) -> bool:
@@ -99,12 +110,10 @@ def compare_health(
     for name in FLAGS:
         flag = _flag(name)
         both = [(flag(b), flag(t)) for b, t in zip(base, tuned, strict=True)]
-        pairs[name] = HealthPair(
-            _share(base, name, alpha),
-            _share(tuned, name, alpha),
-            only_base=both.count((True, False)),
-            only_tuned=both.count((False, True)),
-        )
+        only = both.count((True, False)), both.count((False, True))
+        shares = _share(base, name, alpha), _share(tuned, name, alpha)
+        p_value = mcnemar_p(*only) if shares[0].n else None
+        pairs[name] = HealthPair(*shares, *only, p_value)
     return pairs
 
 

@@ -24,6 +24,7 @@ from swe_scaffold.metrics.clustered import (
     naive_t,
 )
 from swe_scaffold.metrics.distributions import wilson_interval
+from swe_scaffold.metrics.slices import GROUP, cluster_labels, slices
 from swe_scaffold.types import ExampleScore, Metric, SpeedrunLabel
 
 NATS_PER_TOKEN = "nats/token"
@@ -31,7 +32,6 @@ WITHIN_GROUP_T = "t over the examples of this group"
 WILSON = "Wilson, if examples were independent"
 # Far beyond any likelihood; squares of sums must stay finite.
 LARGEST_NLL = 1e100
-LENGTH_BUCKETS = (64, 256, 1024)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class LabelCount:
 class LikelihoodSummary:
     """What `summarise` reports; `dataclasses.asdict` of it is strict JSON.
 
-    `by_group` is by repository where that is the cluster; its intervals treat the examples of one
-    group as independent. `by_class` is NLL by token class, `by_length` by response tokens.
+    `slices` holds the tables of `slices.slices`; the intervals of one group treat its examples as
+    independent. `by_class` is NLL by token class.
     """
 
     nll: Metric
@@ -89,9 +89,7 @@ class LikelihoodSummary:
     nll_bootstrap: Metric
     nll_naive: Metric
     quantiles: ExampleQuantiles
-    by_group: dict[str, Slice]
-    by_label: dict[str, Slice]
-    by_length: dict[str, Slice]
+    slices: dict[str, dict[str, Slice]]
     by_class: dict[str, Metric]
     labels: dict[str, LabelCount]
     totals: Totals
@@ -126,8 +124,6 @@ def summarise(
     ratio = nll_ratio(rows, clusters)
     by_cluster = partial(clustered_t, settings=settings)
     within_group = partial(naive_t, settings=settings, method=WITHIN_GROUP_T)
-    groups = members(group_labels(rows, cluster_by))
-    labels = members(row.label.value for row in rows)
     nll = by_cluster(ratio)
     return LikelihoodSummary(
         nll=nll,
@@ -136,9 +132,10 @@ def summarise(
         nll_bootstrap=cluster_bootstrap(ratio, settings),
         nll_naive=naive_t(ratio, settings),
         quantiles=_quantiles(rows),
-        by_group=_slices(rows, clusters, groups, within_group),
-        by_label=_slices(rows, clusters, labels, by_cluster),
-        by_length=_slices(rows, clusters, _length_groups(rows), by_cluster),
+        slices={
+            table: _slices(rows, clusters, parts, within_group if table == GROUP else by_cluster)
+            for table, parts in slices(rows, cluster_by).items()
+        },
         by_class=_by_class(rows, clusters, settings),
         labels=_label_counts(rows, nll, settings),
         totals=_totals(rows, nll, cluster_by),
@@ -158,23 +155,8 @@ def ordered(scores: Iterable[ExampleScore]) -> list[ExampleScore]:
     if not rows:
         raise UsageError("no scores: nothing was evaluated")
     for row in rows:
-        _check(row)
+        require_usable(row)
     return rows
-
-
-def cluster_labels(rows: Sequence[ExampleScore], cluster_by: str) -> tuple[str, ...]:
-    """Return the cluster of each row; rows that name none stand for themselves."""
-    if cluster_by == "row":
-        # Padded, so that sorted labels keep the order of the rows.
-        return tuple(f"{index:012d}" for index in range(len(rows)))
-    return group_labels(rows, cluster_by)
-
-
-def group_labels(rows: Sequence[ExampleScore], cluster_by: str) -> tuple[str, ...]:
-    """Return the name under which each row stands in a table by group (or repository)."""
-    if cluster_by == "repo":
-        return tuple(row.repo or row.group or row.instance_id for row in rows)
-    return tuple(row.group or row.repo or row.instance_id for row in rows)
 
 
 def nll_ratio(rows: Sequence[ExampleScore], clusters: Sequence[str]) -> Ratio:
@@ -189,20 +171,17 @@ def nll_ratio(rows: Sequence[ExampleScore], clusters: Sequence[str]) -> Ratio:
     )
 
 
-def members(labels: Iterable[str]) -> dict[str, list[int]]:
-    """Return the row indices of each label, labels in sorted order."""
-    found: dict[str, list[int]] = {}
-    for index, label in enumerate(labels):
-        found.setdefault(label, []).append(index)
-    return dict(sorted(found.items()))
-
-
 def class_names(rows: Iterable[ExampleScore]) -> list[str]:
     """Return the token classes that occur, sorted."""
     return sorted({name for row in rows for name in row.nll_by_class})
 
 
-def _check(row: ExampleScore) -> None:
+def require_usable(row: ExampleScore) -> None:
+    """Refuse a score that is not finite, or counts no tokens or negative ones.
+
+    Raises:
+        DataError: It is.
+    """
     where = f"score of {row.instance_id!r}"
     if not abs(row.nll_sum) < LARGEST_NLL:
         raise DataError(f"nll_sum is {row.nll_sum}, not a usable number", where=where)
@@ -272,17 +251,6 @@ def _slices(
         ratio = nll_ratio(part, [clusters[index] for index in indices])
         table[name] = Slice(interval(ratio), _quantiles(part))
     return table
-
-
-def _length_groups(rows: Sequence[ExampleScore]) -> dict[str, list[int]]:
-    groups, low = {}, 1
-    for high in (*LENGTH_BUCKETS, None):
-        name = f"{low}-{high} tokens" if high else f"{low}+ tokens"
-        inside = [i for i, r in enumerate(rows) if low <= r.tokens <= (high or r.tokens)]
-        if inside:
-            groups[name] = inside
-        low = (high or 0) + 1
-    return groups
 
 
 def _label_counts(

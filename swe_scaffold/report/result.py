@@ -97,7 +97,7 @@ def token_classes(material: Material) -> Html:
     report = material.evaluation
     part, _ = _part(report)
     tuned, base = branch(part, "by_class"), branch(report, "base", "by_class")
-    paired = branch(report, "comparison", "by_class")
+    paired = branch(report, "comparison", "slices", "token_class")
     rows, lines = [], []
     for name in sorted(tuned, key=_class_order):
         label = _CLASSES.get(name, name)
@@ -106,7 +106,7 @@ def token_classes(material: Material) -> Html:
             continue
         bars = [("base", "base", before)] if before else []
         rows.append(Bars(label, [*bars, ("tuned", "tuned", after)]))
-        change = Estimate.read(paired.get(name))
+        change = Estimate.read(pick(paired, name, "effect"))
         cells = [_cell(before), _cell(after), _cell(change, signed=True)]
         lines.append([label, "" if after.tokens is None else count(after.tokens), *cells])
     if not rows:
@@ -138,7 +138,7 @@ def groups(material: Material) -> Html:
     comparison = branch(report, "comparison")
     overall = Estimate.read(comparison.get("effect"))
     found = []
-    for name, entry in branch(comparison, "by_group").items():
+    for name, entry in branch(comparison, "slices", "group").items():
         effect = Estimate.read(pick(entry, "effect"))
         if effect is not None:
             found.append((effect, str(name), branch(entry, "rows")))

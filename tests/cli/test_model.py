@@ -29,6 +29,9 @@ TRAINING = {
 }
 
 
+MODEL = "tiny-model-0-32-2"
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, a configuration and built rows."""
@@ -180,3 +183,48 @@ def test_a_missing_model_is_an_environment_failure(run: Run, place: Path) -> Non
     )
     assert done.code == 4
     assert done.err.startswith("error: cannot get owner/not-here: ")
+
+
+@pytest.mark.usefixtures("trained")
+def test_models_are_scored_on_the_same_rows_and_compared(run: Run, place: Path) -> None:
+    rows, flags = place / "rows.test.jsonl", ("--set", "evaluation.iterations=50", "-q")
+    names = (place / MODEL, place / "run")
+    done = run("evaluate", *names, rows, "--output", "both", *flags)
+    assert done.code == 0, done.err
+    following = done.out.rstrip("\n").split("\n")[-1].removeprefix("next: swe-scaffold ").split()
+    found = run(*following, *flags)
+    assert found.code == 0, found.err
+    assert "model - baseline: -" in found.out
+    for title in ("by group", "by length of the response", "by token class", "p (Holm)"):
+        assert title in found.out
+    again = run("compare", *names, "--data", rows, "--json", "--generate", 2, *flags)
+    model = again.value["models"][0]
+    assert model["model"]["name"] == str(place / "run")
+    assert set(model["health"]) == {"stopped", "empty", "repeated", "parseable"}
+    assert run("compare", *names, "--data", rows, "--generate", 2, *flags).out.count("stopped") == 1
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_gate_is_the_exit_code(run: Run, place: Path) -> None:
+    rows, flags = place / "rows.test.jsonl", ("--set", "evaluation.iterations=50", "-q")
+    names = (place / MODEL, place / "run", "--data", rows)
+    assert run("compare", *names, "--gate", "better", *flags).code == 0
+    done = run("compare", *names, "--gate", "better", "--margin", "9", *flags)
+    assert done.code == 9
+    assert "gate better: does not pass" in done.out
+    assert "error: --gate better: the gate says no" in done.err
+    refused = run("compare", *names, "--gate", "best", *flags)
+    assert (refused.code, "better or not-worse" in refused.err) == (2, True)
+    assert run("compare", *names, "--margin", "1", *flags).code == 2
+
+
+@pytest.mark.usefixtures("trained")
+def test_comparing_wants_evaluations_or_rows(run: Run, place: Path) -> None:
+    done = run("compare", place / MODEL, place / "run")
+    assert done.code == 2
+    assert "--data" in done.err
+    assert run("compare", place / MODEL, "--data", place / "rows.test.jsonl").code == 2
+    seen = run("compare", place / MODEL, place / "run", "--data", place / "rows.jsonl", "-q")
+    assert seen.code == 5
+    assert "--seen drop" in seen.err
+    assert run("evaluate", place / "run").code == 2

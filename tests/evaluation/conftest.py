@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def place(made: Path, tmp_path: Path) -> Path:
     """A copy of it, moved as a whole."""
     return Path(shutil.copytree(made, tmp_path / "moved"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_evaluated(made: Path) -> Iterator[None]:
+    """No test finds the scores of another."""
+    yield
+    shutil.rmtree(made / "run" / "evaluation", ignore_errors=True)

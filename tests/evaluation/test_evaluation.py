@@ -16,7 +16,7 @@ from swe_scaffold.config import EvaluationConfig
 from swe_scaffold.engine import scoring as engine_scoring
 from swe_scaffold.errors import DataError, IntegrityError, LockedError, UsageError
 from swe_scaffold.evaluation import Evaluation, evaluate_model
-from swe_scaffold.evaluation.scoring import shuffled_pairs
+from swe_scaffold.evaluation.rows import shuffled_pairs
 from swe_scaffold.files import folder_lock, sha256_file
 from swe_scaffold.jsonl import loads_strict
 from swe_scaffold.models import find_model
@@ -126,7 +126,7 @@ def test_batch_size_and_order_change_no_number(made: Path, tmp_path: Path) -> No
         )
         report = read_json(tmp_path / f"{data}-{batch_size}" / "evaluation.json")
         assert report == loads_strict(json.dumps(result.report), "report")
-        for key in ("settings", "data", "scores"):
+        for key in ("settings", "data", "files", "key", "shuffled_key"):
             del report[key]
         if data == "turned":  # another seeded order of other row numbers
             del report["shuffled_prompts"]
@@ -148,11 +148,9 @@ def test_a_report_is_strict_json_and_names_what_it_is_about(made: Path) -> None:
         made / "run" / "adapter_model.safetensors"
     )
     assert report["model"]["base_sha256"] == read_json(made / "run/manifest.json")["base"]["sha256"]
-    assert report["scores"] == {
-        "name": "scores.jsonl",
-        "rows": 12,
-        "sha256": sha256_file(result.path / "scores.jsonl"),
-    }
+    assert set(report["files"]) == {"scores.jsonl", "shuffled.jsonl", "token_nll.f32"}
+    for name, entry in report["files"].items():
+        assert entry["sha256"] == sha256_file(result.path / name)
     again = evaluate(made, compare_base=True, shuffled_control=True)
     assert again.path is not None
     assert (again.path / "evaluation.json").read_bytes() == text

@@ -135,12 +135,14 @@ def test_less_than_the_precision_of_evaluation_is_no_difference(pair: Callable[.
 
 def test_a_gain_of_one_group_alone_is_not_shown(pair: Callable[..., Pair]) -> None:
     differences = [-5.0 if index % 10 == 0 else 0.0 for index in range(100)]
-    groups = [index % 10 for index in range(100)]
-    report = compare(*pair(differences, groups), iterations=999)
+    report = compare(*pair(differences, [i % 10 for i in range(100)]), iterations=999)
     assert report.verdict == "no difference shown"
     assert compare(*pair(differences), iterations=99).verdict == "better"
-    assert report.by_group["g0"].effect.value == pytest.approx(-0.5)
-    assert (report.by_group["g0"].rows.better, report.by_group["g1"].rows.equal) == (10, 10)
+    assert report.slices["group"]["g0"].effect.value == pytest.approx(-0.5)
+    assert (report.slices["group"]["g0"].rows.better, report.slices["group"]["g1"].rows.equal) == (
+        10,
+        10,
+    )
     assert report.effect.design_effect is not None
     assert report.effect.design_effect > 5
 
@@ -213,6 +215,52 @@ def test_balanced_clusters_do_not_flatter_the_minimum_detectable_effect(
     assert report.minimum_detectable_effect == plain.minimum_detectable_effect
 
 
+def test_every_table_says_what_each_part_shows(make_score: Make) -> None:
+    base, tuned = [], []
+    for index in range(40):
+        language, source = ("python", "patch") if index % 2 else ("rust", "test_patch")
+        row = make_score(
+            f"r{index:02d}",
+            100.0,
+            10 + index,
+            group=f"g{index % 10}",
+            language=language,
+            response_source=source,
+        )
+        base.append(row)
+        gain = -3.0 - index % 3 if language == "python" else (-1) ** (index // 2) * 0.5
+        tuned.append(replace(row, nll_sum=100.0 + gain))
+    report = compare(base, tuned, iterations=499)
+    table = report.slices["language"]
+    assert (table["python"].verdict, table["rust"].verdict) == ("better", "no difference shown")
+    assert table["python"].rows.better == 20
+    assert table["rust"].minimum_detectable_effect is not None
+    assert report.slices["response_source"]["patch"] == table["python"]
+    assert list(report.slices["label"]) == ["success"]
+    assert len(report.slices["length"]) == 10
+    assert sum(part.effect.n for part in report.slices["length"].values()) == 40
+    for parts in report.slices.values():
+        for part in parts.values():
+            assert part.p_holm is not None
+            assert part.p_value <= part.p_holm <= 1
+    # Two tests in this table: the smaller p-value counts double.
+    assert table["python"].p_holm == pytest.approx(2 * table["python"].p_value)
+
+
+def test_bytes_are_what_two_tokenizers_share(pair: Callable[..., Pair]) -> None:
+    base, tuned = pair([-4.0, -6.0, -5.0])
+    other = [replace(row, tokens=7, nll_by_class={"end": (1.0, 1)}) for row in tuned]
+    with pytest.raises(IntegrityError, match="response tokens"):
+        compare(base, other)
+    report = compare(base, other, iterations=9, per="byte")
+    assert report.effect.unit == "bits/byte"
+    assert report.effect.value == pytest.approx(-15 / math.log(2) / 120)
+    assert report.perplexity_ratio is None
+    assert "token_class" not in report.slices
+    with pytest.raises(IntegrityError, match="response bytes"):
+        compare(base, [replace(row, bytes=row.bytes + 1) for row in other], per="byte")
+
+
 def test_the_worst_rows_are_listed_first(pair: Callable[..., Pair]) -> None:
     report = compare(*pair([-1.0, 4.0, 0.5, -2.0, 3.0, 0.1, 0.2]), iterations=9)
     assert [row.difference for row in report.worst] == pytest.approx([4.0, 3.0, 0.5, 0.2, 0.1])
@@ -234,13 +282,13 @@ def test_classes_are_compared_over_their_own_tokens(make_score: Make) -> None:
             )
         return rows
 
-    table = compare(scores(8.0, 3.0), scores(4.0, 3.0), iterations=9).by_class
-    assert table["added"].value == pytest.approx(-1.0)
-    assert table["added"].ci == pytest.approx((-1.0, -1.0))
-    assert (table["context"].value, table["context"].tokens) == (0, 60)
-    assert table["none"].value is None
+    table = compare(scores(8.0, 3.0), scores(4.0, 3.0), iterations=9).slices["token_class"]
+    assert table["added"].effect.value == pytest.approx(-1.0)
+    assert table["added"].effect.ci == pytest.approx((-1.0, -1.0))
+    assert (table["context"].effect.value, table["context"].effect.tokens) == (0, 60)
+    assert table["none"].effect.value is None
     without = [replace(row, nll_by_class={}) for row in scores(8.0, 3.0)]
-    assert compare(without, scores(4.0, 3.0), iterations=9).by_class == {}
+    assert "token_class" not in compare(without, scores(4.0, 3.0), iterations=9).slices
 
 
 def test_one_cluster_has_an_effect_and_no_verdict(pair: Callable[..., Pair]) -> None:

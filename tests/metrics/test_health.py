@@ -139,5 +139,10 @@ def test_two_models_stand_side_by_side() -> None:
     assert (found["stopped"].base.value, found["stopped"].tuned.value) == (0.5, 1.0)
     assert (found["stopped"].only_base, found["stopped"].only_tuned) == (0, 1)
     assert (found["parseable"].only_base, found["parseable"].only_tuned) == (1, 1)
+    # Nine of nine rows that differ stopped under the second model alone: 2 / 2^9.
+    never, ever = [Health(False, False, False, None)] * 9, [Health(True, False, False, None)] * 9
+    table = compare_health(never, ever)
+    assert table["stopped"].p_value == 2 / 2**9
+    assert (table["empty"].p_value, table["parseable"].p_value) == (1.0, None)
     with pytest.raises(UsageError, match="same rows"):
         compare_health(base, tuned[:1])

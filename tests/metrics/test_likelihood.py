@@ -108,8 +108,8 @@ def test_the_cluster_unit_is_the_one_asked_for(many: list[ExampleScore]) -> None
     assert clusters == {"group": 9, "repo": 3, "row": 60}
     assert by_unit["row"].nll.ci == by_unit["row"].nll_naive.ci
     assert by_unit["row"].nll.design_effect == pytest.approx(1)
-    assert sorted(by_unit["repo"].by_group) == ["owner/r0", "owner/r1", "owner/r2"]
-    assert len(by_unit["row"].by_group) == 9
+    assert sorted(by_unit["repo"].slices["group"]) == ["owner/r0", "owner/r1", "owner/r2"]
+    assert len(by_unit["row"].slices["group"]) == 9
 
 
 def test_rows_without_a_group_are_their_own_clusters(make_score: Make) -> None:
@@ -139,31 +139,31 @@ def test_the_clustered_interval_covers_where_the_naive_one_does_not(make_score: 
 
 def test_slices_add_up_and_carry_their_own_numbers(many: list[ExampleScore]) -> None:
     summary = summarise(many, iterations=9)
-    for table in (summary.by_group, summary.by_label, summary.by_length):
+    for table in summary.slices.values():
         assert sum(part.nll.n for part in table.values()) == 60
         assert sum(part.nll.tokens for part in table.values()) == summary.totals.tokens
     group = [row for row in many if row.group == "g3"]
     expected = sum(row.nll_sum for row in group) / sum(row.tokens for row in group)
-    part = summary.by_group["g3"]
+    part = summary.slices["group"]["g3"]
     assert part.nll.value == pytest.approx(expected)
     assert part.nll.ci is not None
     assert part.nll.clusters == part.nll.n == len(group)
     per_token = [row.nll_sum / row.tokens for row in group]
     assert part.per_example.median == pytest.approx(np.median(per_token))
-    assert summary.by_label["failure"].nll.clusters == 9
-    assert list(summary.by_length) == [
-        "1-64 tokens",
-        "65-256 tokens",
-        "257-1024 tokens",
-        "1025+ tokens",
-    ]
+    assert summary.slices["label"]["failure"].nll.clusters == 9
 
 
-@pytest.mark.parametrize(
-    ("tokens", "bucket"), [(64, "1-64 tokens"), (65, "65-256 tokens"), (1025, "1025+ tokens")]
-)
-def test_length_buckets_have_no_gap(make_score: Make, tokens: int, bucket: str) -> None:
-    assert list(summarise([make_score("x", 1.0, tokens)]).by_length) == [bucket]
+def test_deciles_of_length_hold_every_row_and_part_no_equals(make_score: Make) -> None:
+    lengths = [*range(1, 41)]
+    rows = [make_score(f"r{tokens}", 1.0, tokens) for tokens in lengths]
+    table = summarise(rows, iterations=9).slices["length"]
+    assert list(table)[:2] == ["1-4 tokens", "5-8 tokens"]
+    assert [part.nll.n for part in table.values()] == [4] * 10
+    equal = [make_score(f"r{index}", 1.0, 5 if index < 30 else 9) for index in range(40)]
+    table = summarise(equal, iterations=9).slices["length"]
+    assert {name: part.nll.n for name, part in table.items()} == {"5 tokens": 30, "9 tokens": 10}
+    alone = summarise([make_score("x", 1.0, 64)], iterations=9).slices["length"]
+    assert list(alone) == ["64 tokens"]
 
 
 def test_quantiles_count_every_example_once(make_score: Make) -> None:

@@ -103,7 +103,9 @@ def infected(value: Any, *, keys: tuple[str, ...] = ()) -> Any:
 
 
 def test_hostile_text_is_only_ever_text(tmp_path: Path) -> None:
-    report = infected(sample.evaluation(), keys=("by_group", "by_class", "labels", "skipped"))
+    report = infected(
+        sample.evaluation(), keys=("group", "token_class", "by_class", "labels", "skipped")
+    )
     report["comparison"]["verdict"] = "better"
     report["compared_rows"] = "unseen"
     report["data"]["sha256"] = sample.DATA_SHA256
