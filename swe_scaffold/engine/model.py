@@ -111,13 +111,15 @@ def load_base(
 
 
 def _context_length(folder: Path) -> int | None:
-    """Return what the config says, as the loaded model will."""
+    """Return what the config says, as the loaded model will; a key left out has a default there."""
+    config = _read_object(folder / "config.json")
+    if type(said := config.get("max_position_embeddings")) is int and "text_config" not in config:
+        return said or None
     from transformers import AutoConfig
 
     try:
         with quiet_library():
-            config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
-        return positions_of(config)
+            return positions_of(AutoConfig.from_pretrained(str(folder), local_files_only=True))
     except Exception:  # noqa: BLE001 what is wrong with the folder is said when it is loaded
         return None
 
