@@ -2,8 +2,9 @@
 
 Examples of one repository resemble each other, so the cluster is the unit of the interval: the
 linearised clustered t (CR1, G - 1 degrees of freedom) as the headline, the cluster bootstrap beside
-it, and the interval of independent rows only under the name "if examples were independent". Which
-quantity is a ratio of what is decided in `likelihood` and `comparison`.
+it, and the interval of independent rows only under the name "if examples were independent". Where
+a few clusters dominate, CR1 is too narrow and `small_sample_t` holds its level. Which quantity is a
+ratio of what is decided in `likelihood` and `comparison`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from swe_scaffold.metrics.bootstrap import (
     check_seed,
 )
 from swe_scaffold.metrics.distributions import student_t_quantile
+from swe_scaffold.metrics.small_samples import Mean, cluster_sums, clustered_error
 from swe_scaffold.types import Metric
 
 CLUSTERED_T = "clustered t (CR1, G - 1 df)"
 CLUSTER_BOOTSTRAP = "cluster percentile bootstrap"
+SMALL_SAMPLE_T = "clustered t (CR2, Bell-McCaffrey df)"
 NAIVE_T = "t, if examples were independent"
 FEW_CLUSTERS = 8
 CLUSTER_BY = ("group", "repo", "row")
@@ -104,6 +107,21 @@ def clustered_t(ratio: Ratio, settings: Settings) -> Metric:
     metric = _bare(ratio, settings, units, CLUSTERED_T)
     interval = _t_interval(ratio.value, ratio.standard_error(), units, settings.alpha)
     return replace(metric, ci=interval, design_effect=ratio.design_effect())
+
+
+def small_sample_t(ratio: Ratio, settings: Settings) -> Metric:
+    """Return the ratio with the clustered t interval that allows for unequal clusters."""
+    units, value = len(set(ratio.clusters)), ratio.value
+    metric = _bare(ratio, settings, units, SMALL_SAMPLE_T)
+    if value is None or units < 2:
+        return metric
+    weights = cluster_sums(ratio.denominators, ratio.clusters)
+    sums = cluster_sums(ratio.numerators, ratio.clusters)
+    error = clustered_error([Mean(sums - value * weights, weights)])
+    if error is None:
+        return replace(metric, reason="one cluster holds nearly every token: no interval")
+    half = error.half_width(settings.alpha)
+    return replace(metric, ci=(value - half, value + half), design_effect=ratio.design_effect())
 
 
 def naive_t(ratio: Ratio, settings: Settings, *, method: str = NAIVE_T) -> Metric:

@@ -14,7 +14,7 @@ import numpy as np
 
 from swe_scaffold.errors import UsageError
 from swe_scaffold.metrics.distributions import wilson_interval
-from swe_scaffold.metrics.shares import mcnemar_p
+from swe_scaffold.metrics.shares import exact_binomial
 from swe_scaffold.patches import extract_patch
 from swe_scaffold.types import Metric
 
@@ -112,7 +112,7 @@ def compare_health(
         both = [(flag(b), flag(t)) for b, t in zip(base, tuned, strict=True)]
         only = both.count((True, False)), both.count((False, True))
         shares = _share(base, name, alpha), _share(tuned, name, alpha)
-        p_value = mcnemar_p(*only) if shares[0].n else None
+        p_value = exact_binomial(only[0], sum(only)) if shares[0].n else None
         pairs[name] = HealthPair(*shares, *only, p_value)
     return pairs
 

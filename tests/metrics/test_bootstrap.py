@@ -101,9 +101,115 @@ def test_the_seed_decides(rows: dict[str, Any]) -> None:
     assert first == again != other
 
 
+@pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("options", [{}, {"clusters": list("aab")}, {"clusters": list("abc")}])
-def test_constant_data_gives_the_constant_twice(options: dict[str, Any]) -> None:
-    assert bootstrap_confidence_interval([0.1] * 3, 200, **options) == (0.1, 0.1)
+def test_constant_data_gives_the_constant_twice(options: dict[str, Any], method: str) -> None:
+    assert bootstrap_confidence_interval([0.1] * 3, 200, method=method, **options) == (0.1, 0.1)
+
+
+def test_clusters_of_one_row_each_are_the_rows(rows: dict[str, Any]) -> None:
+    names = [f"{index:02d}" for index in range(37)]
+    for method in ("percentile", "bca"):
+        options = {"weights": rows["tokens"], "method": method}
+        assert bootstrap_confidence_interval(
+            rows["nll"], 400, clusters=names, **options
+        ) == bootstrap_confidence_interval(rows["nll"], 400, **options)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_rows_without_tokens_and_value_take_no_part(rows: dict[str, Any], method: str) -> None:
+    def interval(**columns: list[Any]) -> tuple[float, float]:
+        return bootstrap_confidence_interval(columns.pop("values"), 300, method=method, **columns)
+
+    nll, tokens, repo = rows["nll"], rows["tokens"], rows["repo"]
+    padded = {"values": [0.0, *nll, 0.0], "weights": [0, *tokens, 0]}
+    assert interval(**padded) == interval(values=nll, weights=tokens)
+    # One empty row within a cluster, one that is a cluster by itself.
+    assert interval(**padded, clusters=["r1", *repo, "r9"]) == interval(
+        values=nll, weights=tokens, clusters=repo
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e-3, 1e250])
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_the_unit_of_measure_is_free(scale: float, method: str) -> None:
+    values = np.array([1.0, 4.0, 2.0, 8.0, 5.0, 7.0])
+    plain = bootstrap_confidence_interval(values, 300, method=method)
+    scaled = bootstrap_confidence_interval(values * scale, 300, method=method)
+    assert scaled == pytest.approx(tuple(end * scale for end in plain), rel=1e-9)
+
+
+# Made with scipy 1.17.1: bootstrap(..., paired=True, method="BCa", rng=default_rng(3)).
+BCA = {
+    "rows": (0.6592752803091313, 0.8813746509893188),
+    "clusters": (0.6576288312563152, 0.8472242566280943),
+    "skewed": (5.577309534728453, 19.70978922656184),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BCA))
+def test_bca_is_what_scipy_gives(rows: dict[str, Any], case: str) -> None:
+    columns = bca_case(rows, case)
+    interval = bootstrap_confidence_interval(
+        columns.pop("values"), 1999, 0.1, method="bca", seed=3, **columns
+    )
+    assert interval == pytest.approx(BCA[case], rel=1e-12)
+
+
+@pytest.mark.parametrize("case", ["rows", "clusters", "skewed"])
+def test_bca_is_what_scipy_gives_here(rows: dict[str, Any], case: str) -> None:
+    stats = pytest.importorskip("scipy.stats", reason="scipy is not installed")
+    columns = bca_case(rows, case)
+    values, weights = np.array(columns["values"]), np.array(columns["weights"], dtype=float)
+    if "clusters" in columns:
+        values, weights = (np.array([c[g::5].sum() for g in range(5)]) for c in (values, weights))
+    expected = stats.bootstrap(
+        (values, weights),
+        lambda v, w, axis: v.sum(axis=axis) / w.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=1999,
+        confidence_level=0.9,
+        method="BCa",
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    interval = bootstrap_confidence_interval(
+        columns.pop("values"), 1999, 0.1, method="bca", seed=3, **columns
+    )
+    assert interval == pytest.approx((expected.low, expected.high), rel=1e-12)
+
+
+def bca_case(rows: dict[str, Any], case: str) -> dict[str, Any]:
+    if case == "skewed":
+        return {"values": np.exp(np.linspace(-2, 4, 15)).tolist(), "weights": [1] * 15}
+    # Whole numbers: a resample that repeats the data equals the estimate to the last bit.
+    columns = {"values": np.rint(rows["nll"]), "weights": rows["tokens"]}
+    return {**columns, "clusters": rows["repo"]} if case == "clusters" else columns
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        ([0.3, 0.9, 0.4], {"iterations": 1}),
+        # All the weight in one unit: without it there is nothing to divide by.
+        ([3.0, 1.0, 1.0], {"weights": [1e200, 1.0, 1.0]}),
+        # Both resamples lie above the estimate.
+        ([1.0, 1.0, 2.0], {"iterations": 2, "seed": 4}),
+    ],
+)
+def test_where_bca_is_undefined_the_percentile_interval_stands_in(
+    values: list[float], options: dict[str, Any]
+) -> None:
+    percentile = bootstrap_confidence_interval(values, **options)
+    assert bootstrap_confidence_interval(values, method="bca", **options) == percentile
+
+
+def test_bca_moves_the_interval_of_skewed_data_to_the_tail() -> None:
+    values = np.exp(np.linspace(-2, 4, 15))
+    percentile = bootstrap_confidence_interval(values, 1999)
+    bca = bootstrap_confidence_interval(values, 1999, method="bca")
+    assert bca[0] > percentile[0]
+    assert bca[1] > percentile[1]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +225,11 @@ def test_constant_data_gives_the_constant_twice(options: dict[str, Any]) -> None
         (["1", "2"], {}, "numbers"),
         ([[1.0], [2.0]], {}, "numbers"),
         ([[1.0], [2.0, 3.0]], {}, "numbers"),
+        ([0.0, 0.0], {"weights": [0, 0]}, "every weight is 0"),
         ([1.0, 2.0], {"weights": [0, 0]}, "positive"),
+        ([1.0, 0.0], {"weights": [2, 0]}, "one row"),
+        ([1.0, 0.0], {"weights": [2, 0], "clusters": ["a", "b"]}, "one cluster"),
+        ([1.0, 2.0], {"weights": [1, 0], "paired": [1.0, 2.5]}, "positive"),
         ([1.0, 2.0], {"weights": [1, 0]}, "positive"),
         ([1.0, 2.0], {"weights": [1, -1]}, "positive"),
         ([1.0, 2.0], {"weights": [1, math.nan]}, "finite"),
@@ -135,7 +245,9 @@ def test_constant_data_gives_the_constant_twice(options: dict[str, Any]) -> None
         ([1.0, 2.0], {"iterations": True}, "iterations"),
         ([1.0, 2.0], {"seed": -1}, "seed"),
         ([1.0, 2.0], {"seed": None}, "seed"),
-        ([1.0, 2.0], {"method": "bca"}, "bca"),
+        ([1.0, 2.0], {"method": "basic"}, "basic"),
+        ([1.0], {"method": "bca"}, "one row"),
+        ([1.0, 2.0], {"method": "bca", "clusters": ["a", "a"]}, "one cluster"),
     ],
 )
 def test_what_has_no_interval_is_refused_in_words(
