@@ -43,6 +43,8 @@ class Frame:
     after: int
     closed: bool
     word: str
+    indent: str = ""
+    tag: bool = False
 
 
 def open_fence(line: str) -> Fence | None:
@@ -64,12 +66,13 @@ def read_fence(lines: Sequence[str], place: int) -> Frame | None:
         return None
     for at in range(place + 1, len(lines)):
         if fence.is_closed_by(lines[at]):
-            return Frame(place + 1, at, at + 1, closed=True, word=fence.word)
+            return Frame(place + 1, at, at + 1, closed=True, word=fence.word, indent=fence.indent)
         if fence.word not in DIFF_WORDS:
             inner = open_fence(lines[at])
             if inner is not None and inner.word in DIFF_WORDS:
                 return Frame(place + 1, at, at, closed=True, word=fence.word)
-    return Frame(place + 1, len(lines), len(lines), closed=False, word=fence.word)
+    end = len(lines)
+    return Frame(place + 1, end, end, closed=False, word=fence.word, indent=fence.indent)
 
 
 class Tags:
@@ -80,6 +83,7 @@ class Tags:
 
     def __init__(self, lines: list[str]) -> None:
         self._lines = lines
+        self._opened = -1
         self._closers: dict[str, list[int]] = {}
         self._glued: dict[str, list[int]] = {}
         for name in _TAGS:
@@ -91,19 +95,19 @@ class Tags:
     def read(self, place: int) -> Frame | None:
         """Return what is between the tag that a line opens and its end; None without one."""
         match = _TAG.match(self._lines[place])
-        if match is None:
+        if match is None or place <= self._opened:
             return None
         name, rest = match[1], self._lines[place][match.end() :]
-        self._lines[place] = rest
+        self._lines[place], self._opened = rest, place
         start = place if rest.strip() else place + 1
         closers, glued = self._closers[name], self._glued[name]
         after = bisect_right(closers, place)
         if after < len(closers):
             at = closers[after]
-            return Frame(start, at, at + 1, closed=True, word=name)
+            return Frame(start, at, at + 1, closed=True, word=name, tag=True)
         if glued and glued[-1] >= place:
             at = glued[-1]
             line = self._lines[at].rstrip()
             self._lines[at] = line.removesuffix(f"</{name}>")
-            return Frame(start, at + 1, at + 1, closed=True, word=name)
-        return Frame(start, start, start, closed=False, word=name)
+            return Frame(start, at + 1, at + 1, closed=True, word=name, tag=True)
+        return Frame(start, start, start, closed=False, word=name, tag=True)

@@ -8,7 +8,8 @@
     >>>>>>> REPLACE
 
 The path stands before the block or before the fence around it, bare, in backticks or as a heading;
-a block without one goes on in the file of the block just before. An empty SEARCH makes a new file.
+a block that follows another with no text between is for the same file. An empty SEARCH makes a new
+file.
 Lines are compared exactly; nothing is searched for that is only similar.
 """
 
@@ -26,7 +27,9 @@ from swe_scaffold.patches.reading import Reader, Refused
 ReadFile = Callable[[str], str | None]
 
 _SEARCH, _DIVIDER, _REPLACE = "<<<<<<< SEARCH", "=======", ">>>>>>> REPLACE"
-_DRESS = re.compile(r"(?:#{1,6} +)?(?:\*\*)?`?([^`*]+?)`?(?:\*\*)?:?")
+_DRESS = re.compile(r"(?:#{1,6} +)?(?:\*\*)?(?:[Ff]ile: *)?`?([^`*]+?)`?(?:\*\*)?:?")
+# A word that can only name a file; others do where such a file is there.
+_FILE_NAME = re.compile(r"/|[^./]\.[^./]")
 _PATH_CHARACTERS = 1000
 _DRIVE = re.compile(r"[A-Za-z]:")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -87,7 +90,9 @@ def _read_edits(lines: Sequence[str]) -> list[_Edit]:
     place = after = 0
     while place < len(lines):
         if _is(lines[place], _SEARCH):
-            path = _path_before(lines, place, after) or (edits[-1].path if edits else "")
+            path = _path_before(lines, place, after)
+            if path is None:
+                path = edits[-1].path if edits else ""
             edit, after = _read_edit(lines, place, path)
             edits.append(edit)
             place = after
@@ -129,23 +134,19 @@ def _joined(lines: Sequence[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _path_before(lines: Sequence[str], place: int, first: int) -> str:
-    """Return the path above a block, over a fence's mark and blank lines; empty without one."""
+def _path_before(lines: Sequence[str], place: int, first: int) -> str | None:
+    """Return the path above a block, over a fence's mark and blank lines.
+
+    It is empty where the text there is no path, None where there is no text since line `first`.
+    """
     for at in range(place - 1, first - 1, -1):
         line = lines[at].strip()
-        fence = open_fence(lines[at])
-        if fence is not None or not line:
+        if not line or open_fence(lines[at]) is not None:
             continue
         match = _DRESS.fullmatch(line) if len(line) <= _PATH_CHARACTERS else None
-        return match[1].strip().removeprefix("./") if match and _is_path(match[1]) else ""
-    return ""
-
-
-def _is_path(text: str) -> bool:
-    """Whether a line is a path and no sentence: one word with a slash or a dot within."""
-    return not any(character.isspace() for character in text) and bool(
-        re.search(r"[^.].*[./]|^\.?[./]|[./][^.]", text)
-    )
+        path = match[1].strip().removeprefix("./") if match else ""
+        return path if len(path.split()) == 1 else ""
+    return None
 
 
 def _apply(edit: _Edit, text: str | None) -> str:
@@ -153,6 +154,8 @@ def _apply(edit: _Edit, text: str | None) -> str:
     if not edit.search.strip():
         if text:
             raise Refused("search_empty", where)
+        if text is None and not _FILE_NAME.search(edit.path):
+            raise Refused("no_path", where)
         return edit.replace
     if text is None:
         raise Refused("no_file", where)

@@ -51,25 +51,26 @@ def extract_patch(text: str, read_file: ReadFile | None = None) -> Extraction:
     if not text.strip():
         return Extraction("", "none", {}, "empty")
     lines = split_lines(text)
-    form = "none"
+    if has_edits(lines):
+        return _extract_edits(lines, read_file)
+    answer = _Answer(lines)
     try:
-        if has_edits(lines):
-            form = "search_replace"
-            patch = patch_from_edits(lines, read_file)
-            return Extraction(patch, form, {}, "")
-        answer = _Answer(lines)
-        form = "diff"
         answer.read()
-        form = answer.form
-        if form == "none":
-            return Extraction("", form, {}, "no_patch")
-        if answer.reaches_end and not text.endswith("\n"):
-            answer.repairs["final_newline"] += 1
         patch = "".join(answer.pieces)
         _check_patch(patch)
     except Refused as refused:
+        return Extraction("", answer.form, {}, refused.problem, refused.detail)
+    if answer.reaches_end and not text.endswith("\n"):
+        answer.repairs["final_newline"] += 1
+    return Extraction(patch, answer.form, dict(answer.repairs), "")
+
+
+def _extract_edits(lines: Sequence[str], read_file: ReadFile | None) -> Extraction:
+    form = "search_replace"
+    try:
+        return Extraction(patch_from_edits(lines, read_file), form, {}, "")
+    except Refused as refused:
         return Extraction("", form, {}, refused.problem, refused.detail)
-    return Extraction(patch, form, dict(answer.repairs), "")
 
 
 class _Answer:
@@ -101,36 +102,44 @@ class _Answer:
             elif self._bare.starts_file(place):
                 place = self._read_bare(place)
             else:
-                self._bare.check_gap(place)
+                self._check_prose(place)
                 place += 1
         self.repairs += self._bare.repairs
 
+    def _check_prose(self, place: int) -> None:
+        if self.pieces:
+            self._bare.check_gap(place)
+        else:
+            self._refuse_hunks(place, place + 1)
+
     def _read_bare(self, start: int) -> int:
+        self.form = "diff" if self.form == "none" else self.form
         place = stop = start
         while self._bare.starts_file(place):
             place = stop = self._bare.read_file(place)
             while place < len(self.lines) and not self.lines[place].strip():
                 place += 1
-        self._add(self._bare, start, stop, "diff")
+        self._add(self._bare, start, stop)
         self.reaches_end = stop == len(self.lines)
         return stop
 
     def _read_frame(self, frame: Frame) -> int:
         """Read a fence or tag; return the line after it, or its first where it is but a frame."""
         inner = _first_filled(self.lines, frame.start, frame.stop)
-        end: End = "closed" if frame.closed else "open"
-        reader = Reader(self.lines, frame.stop, end)
         if inner is None:
             return frame.after
-        if frame.word in ("patch", "diff") and open_fence(self.lines[inner]) is not None:
+        if frame.tag and open_fence(self.lines[inner]) is not None:
             return inner
+        self._take_indent(frame)
+        end: End = "closed" if frame.closed else "open"
+        reader = Reader(self.lines, frame.stop, end)
         anywhere = not frame.word or frame.word in DIFF_WORDS
         candidates = range(inner, frame.stop) if anywhere else range(inner, inner + 1)
         start = next((place for place in candidates if reader.starts_file(place)), None)
+        self._refuse_hunks(inner, frame.stop if start is None else start)
         if start is None:
-            self._refuse_hunks(inner, frame.stop)
             return frame.after
-        self._refuse_hunks(inner, start)
+        self.form = "fenced_diff"
         place = stop = start
         while place < frame.stop:
             if reader.starts_file(place):
@@ -138,25 +147,30 @@ class _Answer:
             else:
                 reader.check_gap(place)
                 place += 1
-        self._add(reader, start, stop, "fenced_diff")
+        self._add(reader, start, stop)
         self.repairs += reader.repairs
         self.reaches_end = stop == len(self.lines) and not frame.closed
         return frame.after
+
+    def _take_indent(self, frame: Frame) -> None:
+        """Take a fence's own indent from the lines in it, as Markdown does."""
+        lines = self.lines[frame.start : frame.stop]
+        if frame.indent and all(line.startswith(frame.indent) for line in lines if line.strip()):
+            taken = [line.removeprefix(frame.indent) for line in lines]
+            self.lines[frame.start : frame.stop] = taken
 
     def _refuse_hunks(self, start: int, stop: int) -> None:
         place = next((at for at in range(start, stop) if is_hunk(self.lines[at])), None)
         if place is not None:
             raise Refused("hunk_without_file", f"line {place + 1}: {self.lines[place][:80]}")
 
-    def _add(self, reader: Reader, start: int, stop: int, form: str) -> None:
+    def _add(self, reader: Reader, start: int, stop: int) -> None:
         piece = reader.written(start, stop)
         paths = _paths(piece)
         if twice := sorted(paths & self._paths):
             raise Refused("file_twice", twice[0])
         self._paths |= paths
         self.pieces.append(piece)
-        if self.form != "fenced_diff":
-            self.form = form
 
 
 def _first_filled(lines: Sequence[str], start: int, stop: int) -> int | None:
@@ -170,7 +184,9 @@ def _paths(patch: str) -> set[str]:
 
 def _check_patch(patch: str) -> None:
     files = parse_patch(patch)
-    if not files or not all(hunk.complete for file in files for hunk in file.hunks):
+    if not files:
+        raise Refused("no_patch")
+    if not all(hunk.complete for file in files for hunk in file.hunks):
         raise Refused("unparsable")
     for name in sorted(_paths(patch)):
         if not is_safe_path(name):

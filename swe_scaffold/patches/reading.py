@@ -59,23 +59,22 @@ def repair_patch(patch: str) -> tuple[str, Mapping[str, int]]:
     """
     lines = split_lines(patch)
     reader = Reader(lines, len(lines), "whole")
-    place = found = 0
+    place = end = 0
     try:
         while place < len(lines):
             if reader.starts_file(place):
-                found += 1
-                place = reader.read_file(place)
+                place = end = reader.read_file(place)
             else:
                 reader.check_gap(place)
                 place += 1
     except Refused:
         return patch, {}
-    if not found:
-        return patch, {}
-    text = reader.written(0, len(lines))
-    if not patch.endswith("\n"):
+    # git needs no line feed after its note, nor after what is no diff.
+    if 0 < end == len(lines) and not (patch.endswith("\n") or lines[-1].startswith("\\")):
         reader.repairs["final_newline"] += 1
-    return text, dict(reader.repairs)
+    if not reader.repairs:
+        return patch, {}
+    return reader.written(0, len(lines)), dict(reader.repairs)
 
 
 def is_hunk(line: str) -> bool:
@@ -119,6 +118,7 @@ class Reader:
         start, says_more = place, False
         if self._at(place).startswith(_GIT):
             place, says_more = self._read_header(place + 1)
+            place = self._skip_blank(start, place)
         if self._has_names(place):
             self._check_names(start, place)
             place, hunks = self._read_hunks(place + 2)
@@ -186,6 +186,13 @@ class Reader:
             return self._read_binary(place + 1), True
         return place, says_more
 
+    def _skip_blank(self, start: int, place: int) -> int:
+        """Skip blank lines below a lone git line, which git then takes for text."""
+        after = place
+        while after < self.stop and not self.lines[after].strip():
+            after += 1
+        return after if place == start + 1 and self._names(after) else place
+
     def _read_binary(self, place: int) -> int:
         start = place
         while self._at(place).startswith(_BINARY):
@@ -218,8 +225,7 @@ class Reader:
             while hunks and after < self.stop and not self.lines[after].strip():
                 after += 1
             if not is_hunk(self._at(after)):
-                if self._at(after).startswith("@@"):
-                    self._refuse(after, "a hunk that git cannot place")
+                self._refuse_placeless(after)
                 break
             for blank in range(place, after):
                 self._replaced[blank] = ()
@@ -227,6 +233,14 @@ class Reader:
             place = self._read_hunk(after)
             hunks += 1
         return place, hunks
+
+    def _refuse_placeless(self, place: int) -> None:
+        """Refuse a hunk without line numbers, which git would skip."""
+        if not self._at(place).startswith("@@"):
+            return
+        if place == len(self.lines) - 1 and self.end != "closed":
+            raise Refused("truncated", self._quoted(place))
+        self._refuse(place, "a hunk without line numbers")
 
     def _read_hunk(self, head: int) -> int:
         """Read a hunk by its counts, or count again where they are proven wrong."""
@@ -281,9 +295,7 @@ class Reader:
             place += 1
         self._check_end(head, place, (old < announced[0] or new < announced[1]))
         body = self.lines[head + 1 : place]
-        if any(line.startswith((_OLD, _NEW)) for line in body):
-            self._refuse(head, "the end of the hunk is not clear", "hunk_ambiguous")
-        if not body or not body[-1].strip("\r"):
+        if not body or not body[-1].strip("\r") or _holds_names(body):
             self._refuse(head, "the end of the hunk is not clear", "hunk_ambiguous")
         if (not old, not new) != (not announced[0], not announced[1]):
             self._refuse(head, "the hunk has lines on other sides than it announces")
@@ -318,6 +330,15 @@ def _is_body(line: str) -> bool:
     if line.startswith("\\"):
         return line.startswith("\\ ") and len(line) >= _NOTE_LENGTH
     return not line or line[0] in " +-"
+
+
+def _holds_names(body: Sequence[str]) -> bool:
+    """Whether two lines, or the last, could name a file as well as change one."""
+    following = (*body[1:], _NEW)
+    return any(
+        line.startswith(_OLD) and after.startswith(_NEW)
+        for line, after in zip(body, following, strict=True)
+    )
 
 
 def _sides(line: str) -> tuple[int, int]:
