@@ -344,7 +344,22 @@ def _grouped_changes(a: Sequence[str], b: Sequence[str]) -> Iterator[list[_Opcod
     keep = max(0, tail - CONTEXT_LINES)
     matcher = difflib.SequenceMatcher(None, a[start : len(a) - keep], b[start : len(b) - keep])
     for group in matcher.get_grouped_opcodes(CONTEXT_LINES):
-        yield [(tag, i + start, j + start, k + start, m + start) for tag, i, j, k, m in group]
+        moved = [(tag, i + start, j + start, k + start, m + start) for tag, i, j, k, m in group]
+        yield _with_context(moved, start, len(a) - keep, keep)
+
+
+def _with_context(group: list[_Opcode], start: int, stop: int, keep: int) -> list[_Opcode]:
+    """Complete the context of a group that reaches the ends of what was compared.
+
+    Among equal lines a change may be found at the very end; git takes a hunk without context after
+    it for one at the end of the file.
+    """
+    (first, i, j, k, _), (last, p, q, _, s) = group[0], group[-1]
+    before = min(CONTEXT_LINES - (j - i if first == "equal" else 0), start) if i == start else 0
+    after = min(CONTEXT_LINES - (q - p if last == "equal" else 0), keep) if q == stop else 0
+    head = [("equal", i - before, i, k - before, k)] if before else []
+    tail = [("equal", q, q + after, s, s + after)] if after else []
+    return [*head, *group, *tail]
 
 
 def _format_hunk(a: Sequence[str], b: Sequence[str], group: Sequence[_Opcode]) -> str:

@@ -96,6 +96,23 @@ def test_git_applies_what_unified_diff_writes(tmp_path: Path, old: str, new: str
         assert target.read_bytes() == new.encode()
 
 
+@settings(
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+@given(st.text("ab", max_size=16), st.integers(0, 16), st.text("ab", max_size=2), st.booleans())
+def test_git_applies_changes_among_lines_that_repeat(
+    tmp_path: Path, lines: str, place: int, put: str, ends: bool
+) -> None:
+    end = "\n" if ends else ""
+    old, new = ("\n".join(text) + end for text in (lines, lines[:place] + put + lines[place + 1 :]))
+    if patch := unified_diff("f.py", old, new):
+        (tmp_path / "f.py").write_bytes(old.encode())
+        git_apply(tmp_path, patch)
+        assert (tmp_path / "f.py").read_bytes() == new.encode()
+
+
 @settings(max_examples=200, deadline=None, database=None)
 @given(old=st.one_of(TEXTS, CHARACTERS), new=st.one_of(TEXTS, CHARACTERS))
 def test_a_written_diff_reads_back_line_for_line(old: str, new: str) -> None:
