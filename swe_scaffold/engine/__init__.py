@@ -5,7 +5,8 @@
 - `adapter.py`: LoRA adapters on and off a base, as standard PEFT folders.
 - `loading.py`: from a model's reference to base and adapter, loaded.
 - `loss.py`: the negative log-likelihood of the supervised positions, and nothing else.
-- `batches.py`: rows to padded tensors, and the order of rows over a run.
+- `attention.py`: rows in one stream, each attending to itself alone.
+- `batches.py`: rows to padded tensors or a stream, and the order of rows over a run.
 - `loop.py`: one optimizer step over fixed rows, and the loop around it.
 - `checkpoint.py`: everything a run needs to go on bit-identically, without pickles.
 - `scoring.py`: the likelihood of examples under a model.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,17 +14,19 @@ from swe_scaffold.types import TokenizedExample
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Right-padded rows on a device.
+    """Rows on a device: right-padded, or one after the other as a stream.
 
-    `input_ids` has shape (rows, longest). `where` indexes the positions whose logits predict a
-    target, `targets` (targets,) are the ids there, row by row; `counts` is the number of targets of
-    each row.
+    `input_ids` has shape (rows, longest), or (1, tokens) for a stream. `where` indexes the
+    positions whose logits predict a target, `targets` (targets,) are the ids there, row by row;
+    `counts` is the number of targets of each row. `stream` is what a model must be told of a
+    stream, which needs `attention.within_documents`.
     """
 
     input_ids: torch.Tensor
     where: tuple[torch.Tensor, torch.Tensor]
     targets: torch.Tensor
     counts: tuple[int, ...]
+    stream: Mapping[str, Any] = field(default_factory=dict)
 
 
 def make_batch(rows: Sequence[TokenizedExample], *, pad_id: int, device: str) -> Batch:
@@ -43,6 +46,28 @@ def make_batch(rows: Sequence[TokenizedExample], *, pad_id: int, device: str) ->
         where=(torch.from_numpy(line).to(device), torch.from_numpy(column).to(device)),
         targets=torch.from_numpy(ids[line, column + 1]).to(device),
         counts=tuple(len(part) for part in columns),
+    )
+
+
+def make_stream(rows: Sequence[TokenizedExample], *, device: str) -> Batch:
+    """Join rows to one stream, without padding: positions start anew with each row."""
+    lengths = tuple(len(row.input_ids) for row in rows)
+    ids = np.concatenate([np.asarray(row.input_ids, dtype=np.int64) for row in rows])
+    mask = np.concatenate([(*row.loss_mask[1:], False) for row in rows])
+    where = np.flatnonzero(mask)
+    positions = np.concatenate([np.arange(length) for length in lengths])
+    return Batch(
+        input_ids=torch.from_numpy(ids[None]).to(device),
+        where=(
+            torch.zeros(len(where), dtype=torch.int64, device=device),
+            torch.from_numpy(where).to(device),
+        ),
+        targets=torch.from_numpy(ids[where + 1]).to(device),
+        counts=tuple(sum(row.loss_mask[1:]) for row in rows),
+        stream={
+            "position_ids": torch.from_numpy(positions[None]).to(device),
+            "documents": lengths,
+        },
     )
 
 

@@ -16,6 +16,8 @@ from torch.nn import functional
 from swe_scaffold.engine.batches import Batch
 
 CHUNK_ELEMENTS = 1 << 26
+# Rows and columns of the head's output at once where no gradient is made: 8 MiB of float32.
+CPU_TILE = (512, 4096)
 _PROBE_TOKENS = 8
 _PLAIN_HEADS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
@@ -27,19 +29,23 @@ def token_nll(model: Any, batch: Batch) -> torch.Tensor:
 
     Args:
         model: A causal language model, or a PEFT model around one.
-        batch: Right-padded rows; causal attention lets no token see padding, which comes later.
+        batch: Right-padded rows, where causal attention lets no token see padding, which comes
+            later; or a stream, within `attention.within_documents`.
     """
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     if causal not in _PLAIN_HEADS:
         _PLAIN_HEADS[causal] = _has_plain_head(causal, batch.input_ids[:1, :_PROBE_TOKENS])
     if not _PLAIN_HEADS[causal]:
-        logits_NV = causal(input_ids=batch.input_ids, use_cache=False).logits[batch.where]
+        logits_BTV = causal(input_ids=batch.input_ids, use_cache=False, **batch.stream).logits
+        logits_NV = logits_BTV[batch.where]
         return functional.cross_entropy(logits_NV.float(), batch.targets, reduction="none")
-    hidden_BTH = causal.base_model(input_ids=batch.input_ids, use_cache=False).last_hidden_state
-    hidden_NH = hidden_BTH[batch.where]
+    body = causal.base_model(input_ids=batch.input_ids, use_cache=False, **batch.stream)
+    hidden_NH = body.last_hidden_state[batch.where]
     head = causal.get_output_embeddings()
     if type(head) is not torch.nn.Linear or head.weight.requires_grad:
         return functional.cross_entropy(head(hidden_NH).float(), batch.targets, reduction="none")
+    if not hidden_NH.requires_grad:
+        return _tiled_nll(hidden_NH, head.weight, head.bias, batch.targets)
     nll: torch.Tensor = _SelectedNll.apply(hidden_NH, head.weight, head.bias, batch.targets)
     return nll
 
@@ -67,6 +73,37 @@ def _has_plain_head(causal: Any, ids: torch.Tensor) -> bool:
         causal.train(training)
 
 
+def _tiled_nll(
+    hidden_NH: torch.Tensor,
+    weight_VH: torch.Tensor,
+    bias_V: torch.Tensor | None,
+    targets_N: torch.Tensor,
+) -> torch.Tensor:
+    """Cross-entropy through a head, no more than one tile of logits at a time.
+
+    logsumexp over the vocabulary is the logsumexp of the tiles' own. On a CPU a tile that stays in
+    the cache is read there by the softmax, instead of twice from memory.
+    """
+    columns = CPU_TILE[1] if hidden_NH.device.type == "cpu" else weight_VH.shape[0]
+    rows = CPU_TILE[0] if hidden_NH.device.type == "cpu" else max(1, CHUNK_ELEMENTS // columns)
+    nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NH.device)
+    for start in range(0, len(targets_N), rows):
+        part = slice(start, start + rows)
+        targets_C1 = targets_N[part, None]
+        totals, chosen_C1 = [], torch.zeros_like(targets_C1, dtype=torch.float32)
+        for first in range(0, weight_VH.shape[0], columns):
+            tile = slice(first, first + columns)
+            bias = None if bias_V is None else bias_V[tile]
+            logits_CW = functional.linear(hidden_NH[part], weight_VH[tile], bias).float()
+            totals.append(torch.logsumexp(logits_CW, -1))
+            within_C1 = targets_C1 - first
+            here_C1 = (within_C1 >= 0) & (within_C1 < logits_CW.shape[1])
+            target_C1 = logits_CW.gather(1, within_C1.clamp(0, logits_CW.shape[1] - 1))
+            chosen_C1 = torch.where(here_C1, target_C1, chosen_C1)
+        nll_N[part] = torch.logsumexp(torch.stack(totals), 0) - chosen_C1.squeeze(1)
+    return nll_N
+
+
 class _SelectedNll(torch.autograd.Function):
     """Cross-entropy through a frozen head; its gradient is made in the forward pass, by chunks.
 
@@ -82,9 +119,8 @@ class _SelectedNll(torch.autograd.Function):
         bias_V: torch.Tensor | None,
         targets_N: torch.Tensor,
     ) -> torch.Tensor:
-        wants_gradient = hidden_NH.requires_grad
         nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NH.device)
-        gradient_NH = torch.empty_like(hidden_NH) if wants_gradient else None
+        gradient_NH = torch.empty_like(hidden_NH)
         rows = max(1, CHUNK_ELEMENTS // weight_VH.shape[0])
         for start in range(0, len(targets_N), rows):
             part = slice(start, start + rows)
@@ -92,12 +128,10 @@ class _SelectedNll(torch.autograd.Function):
             targets_C1 = targets_N[part, None]
             log_total_C1 = torch.logsumexp(logits_CV, -1, keepdim=True)
             nll_N[part] = (log_total_C1 - logits_CV.gather(1, targets_C1)).squeeze(1)
-            if gradient_NH is not None:
-                error_CV = logits_CV.sub_(log_total_C1).exp_()
-                error_CV.scatter_add_(1, targets_C1, torch.full_like(log_total_C1, -1.0))
-                gradient_NH[part] = error_CV.to(weight_VH.dtype) @ weight_VH
-        if gradient_NH is not None:
-            ctx.save_for_backward(gradient_NH)
+            error_CV = logits_CV.sub_(log_total_C1).exp_()
+            error_CV.scatter_add_(1, targets_C1, torch.full_like(log_total_C1, -1.0))
+            gradient_NH[part] = error_CV.to(weight_VH.dtype) @ weight_VH
+        ctx.save_for_backward(gradient_NH)
         return nll_N
 
     @staticmethod

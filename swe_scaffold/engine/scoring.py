@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from swe_scaffold.engine.batches import make_batch
+from swe_scaffold.engine.attention import stream_refusal, within_documents
+from swe_scaffold.engine.batches import Batch, make_batch, make_stream
 from swe_scaffold.engine.devices import Device, out_of_memory
 from swe_scaffold.engine.loss import token_nll
-from swe_scaffold.errors import OutOfMemory
+from swe_scaffold.errors import IntegrityError, OutOfMemory
 from swe_scaffold.types import TokenizedExample
 
 
@@ -75,30 +77,52 @@ def score(
         pad_id: Token that fills the padding.
         device: Where the model is.
         without_adapter: Score the base below a PEFT model.
-        packed: Whether the rows of a pass travel as one stream without padding.
+        packed: Whether the rows of a pass travel as one stream, without padding; None does it
+            where `packing_refusal` has nothing to say.
 
     Raises:
+        IntegrityError: The rows were to be packed and cannot be.
         OutOfMemory: A single row does not fit.
     """
+    refusal = packing_refusal(model, rows) if packed in (None, True) else "not asked for"
+    if packed and refusal is not None:
+        raise IntegrityError(f"rows cannot travel as one stream: {refusal}")
     model.eval()
     for part in passes:
-        # Left before anything is yielded: the caller does not run without gradients or adapter.
-        context: AbstractContextManager[Any] = (
-            model.disable_adapter() if without_adapter else nullcontext()
-        )
-        with context, torch.no_grad():
-            parts = _score_pass(model, [rows[row] for row in part], pad_id=pad_id, device=device)
+        chosen = [rows[row] for row in part]
+        # Left before anything is yielded: the caller's model keeps gradients, adapter, attention.
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if without_adapter:
+                stack.enter_context(model.disable_adapter())
+            if refusal is None:
+                stack.enter_context(within_documents(_causal(model)))
+                make = partial(make_stream, device=device.name)
+            else:
+                make = partial(make_batch, pad_id=pad_id, device=device.name)
+            parts = _score_pass(model, chosen, make)
         yield [RowNll(row, nll) for row, nll in zip(part, parts, strict=True)]
 
 
+def packing_refusal(model: Any, rows: Sequence[TokenizedExample]) -> str | None:
+    """Return why these rows are padded in this model's passes, or None where they are packed."""
+    return stream_refusal(_causal(model), max((len(row.input_ids) for row in rows), default=0))
+
+
+def _causal(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def _score_pass(
-    model: Any, rows: Sequence[TokenizedExample], *, pad_id: int, device: Device
+    model: Any,
+    rows: Sequence[TokenizedExample],
+    make: Callable[[Sequence[TokenizedExample]], Batch],
 ) -> list[np.ndarray]:
     """Score the rows of a pass, in halves where they do not fit together."""
     longest = max(len(row.input_ids) for row in rows)
     try:
         with out_of_memory(f"scoring {len(rows)} rows, longest {longest} tokens"):
-            batch = make_batch(rows, pad_id=pad_id, device=device.name)
+            batch = make(rows)
             nll = token_nll(model, batch).cpu().numpy()
     except OutOfMemory:
         if len(rows) == 1:
@@ -108,6 +132,4 @@ def _score_pass(
     # Outside of the handler, whose traceback would keep the failed pass's tensors alive.
     middle = len(rows) // 2
     halves = (rows[:middle], rows[middle:])
-    return [
-        nll for half in halves for nll in _score_pass(model, half, pad_id=pad_id, device=device)
-    ]
+    return [nll for half in halves for nll in _score_pass(model, half, make)]

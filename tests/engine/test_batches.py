@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_scaffold.engine.batches import RowOrder, make_batch, passes
+from swe_scaffold.engine.batches import RowOrder, make_batch, make_stream, passes
 from swe_scaffold.types import SpeedrunLabel, TokenizedExample
 
 PAD = 0
@@ -51,6 +51,27 @@ def test_every_target_is_there_once_and_in_order(drawn: list[list[tuple[int, boo
     following = (batch.where[0], batch.where[1] + 1)
     assert torch.equal(batch.input_ids[following], batch.targets)
     assert list(batch.counts) == [sum(m for _, m in pairs[1:]) for pairs in drawn]
+
+
+@given(drawn=rows_drawn)
+def test_a_stream_holds_the_targets_of_a_batch_without_its_padding(
+    drawn: list[list[tuple[int, bool]]],
+) -> None:
+    rows = [row([t for t, _ in pairs], [m for _, m in pairs]) for pairs in drawn]
+    batch, stream = (
+        make_batch(rows, pad_id=PAD, device="cpu"),
+        make_stream(rows, device="cpu"),
+    )
+    assert stream.input_ids.tolist() == [[token for one in rows for token in one.input_ids]]
+    assert torch.equal(stream.targets, batch.targets)
+    assert stream.counts == batch.counts
+    following = (stream.where[0], stream.where[1] + 1)
+    assert torch.equal(stream.input_ids[following], stream.targets)
+    lengths = [len(pairs) for pairs in drawn]
+    assert stream.stream["documents"] == tuple(lengths)
+    positions = stream.stream["position_ids"][0]
+    assert positions.tolist() == [place for length in lengths for place in range(length)]
+    assert torch.equal(positions[stream.where[1]], batch.where[1])
 
 
 @given(rows=st.integers(1, 40), per_step=st.integers(1, 50), seed=st.integers(0, 5))

@@ -90,9 +90,20 @@ def test_chunks_of_the_head_change_nothing(
         assert float((gradient - wanted[key]).norm() / wanted[key].norm()) <= 1e-5, key
 
 
+@pytest.mark.parametrize("name", ["qwen2-tied", "phi-head-with-bias"])
+@pytest.mark.parametrize("tile", [(1, 1), (3, 7), (10_000, 60), (2, VOCABULARY), (512, 4096)])
+def test_tiles_of_the_head_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, name: str, tile: tuple[int, int]
+) -> None:
+    model, rows = make_model(name), make_rows(LENGTHS)
+    wanted = torch.cat([plain_nll(model, row) for row in rows])
+    monkeypatch.setattr(loss, "CPU_TILE", tile)
+    assert_close(token_nll(model, batch_of(rows)), wanted)
+
+
 def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rows = make_model(), make_rows(LENGTHS)
-    wanted = token_nll(model, batch_of(rows))
+    model, rows = with_adapter(make_model()), make_rows(LENGTHS)
+    wanted = token_nll(model, batch_of(rows)).detach()
     monkeypatch.setattr(loss, "CHUNK_ELEMENTS", 1)
     assert_close(token_nll(model, batch_of(rows)), wanted)
 

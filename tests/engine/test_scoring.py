@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain, pairwise
 from typing import Any
 
@@ -14,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_scaffold.engine.devices import Device
-from swe_scaffold.engine.scoring import RowNll, plan_passes, score
-from swe_scaffold.errors import OutOfMemory
+from swe_scaffold.engine.scoring import RowNll, packing_refusal, plan_passes, score
+from swe_scaffold.errors import IntegrityError, OutOfMemory
 from swe_scaffold.types import TokenizedExample
-from tests.engine.shapes import make_model, make_rows, plain_nll, with_adapter
+from tests.engine.shapes import MODELS, make_model, make_rows, plain_nll, with_adapter
 
 CPU = Device("cpu", torch.float32)
 ROWS = make_rows((13, 5, 29, 2, 17, 21, 8, 11, 40, 3, 3, 26))
@@ -106,6 +107,52 @@ def test_plain_transformers_with_a_padded_batch_agrees(
     assert_same(found, {name: wanted[name] for name in found})
 
 
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("packed", [None, False])
+def test_every_architecture_gets_the_numbers_of_plain_transformers(
+    name: str, packed: bool | None
+) -> None:
+    model = with_adapter(make_model(name))
+    with torch.no_grad():
+        alone = {row.instance_id: plain_nll(model, row).numpy() for row in ROWS}
+    assert_same(scores(model, ROWS, packed=packed), alone)
+    assert_same(scores(model, ROWS, packed=packed, tokens=60), alone)
+
+
+def test_rows_in_one_stream_do_not_see_each_other(model: Any) -> None:
+    before = scores(model, ROWS, packed=True)
+    for place in (0, 8, len(ROWS) - 1):
+        old = ROWS[place]
+        new = replace(old, input_ids=tuple(3 + (token + 7) % 50 for token in old.input_ids))
+        after = scores(model, [*ROWS[:place], new, *ROWS[place + 1 :]], packed=True)
+        assert not np.array_equal(after.pop(old.instance_id), before[old.instance_id])
+        for name, nll in after.items():
+            np.testing.assert_array_equal(nll, before[name])
+
+
+def test_a_stream_holds_no_padding(model: Any) -> None:
+    shapes: list[tuple[int, ...]] = []
+    body = model.get_base_model().base_model
+    handle = body.register_forward_pre_hook(
+        lambda _, __, arguments: shapes.append(tuple(arguments["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    scores(model, ROWS, packed=True)
+    scores(model, ROWS, packed=False)
+    handle.remove()
+    tokens, longest = sum(len(row.input_ids) for row in ROWS), 40
+    assert shapes == [(1, tokens), (len(ROWS), longest)]
+
+
+def test_what_cannot_be_packed_is_padded_and_says_why() -> None:
+    model = with_adapter(make_model("mistral-window"))
+    reason = packing_refusal(model, ROWS)
+    assert reason == "its attention looks back 6 tokens, and a row has 40"
+    with pytest.raises(IntegrityError, match="cannot travel as one stream: its attention looks"):
+        scores(model, ROWS, packed=True)
+    assert packing_refusal(with_adapter(make_model()), ROWS) is None
+
+
 def test_totals_are_exact_sums(model: Any) -> None:
     for row in chain.from_iterable(scored(model, ROWS)):
         assert row.total == float(np.sum(row.nll, dtype=np.float64))
@@ -124,7 +171,9 @@ def test_the_caller_keeps_gradients_and_adapter_while_scores_arrive(
     model: Any, wanted: dict[str, np.ndarray]
 ) -> None:
     arriving = scored(model, ROWS, most=2, without_adapter=True)
+    own = model.get_base_model().config._attn_implementation
     next(arriving)
+    assert model.get_base_model().config._attn_implementation == own == "sdpa"
     assert torch.is_grad_enabled()
     assert not torch.is_inference_mode_enabled()
     # Abandoned half-way: the next user of the model finds it whole.
@@ -145,7 +194,7 @@ def refuse_more_than(model: Any, rows: int) -> list[int]:
     tried: list[int] = []
 
     def hook(_: Any, __: Any, arguments: dict[str, Any]) -> None:
-        tried.append(len(arguments["input_ids"]))
+        tried.append(len(arguments.get("documents", arguments["input_ids"])))
         if tried[-1] > rows:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -154,18 +203,20 @@ def refuse_more_than(model: Any, rows: int) -> list[int]:
     return tried
 
 
+@pytest.mark.parametrize("packed", [True, False])
 def test_out_of_memory_means_smaller_batches_and_the_same_numbers(
-    wanted: dict[str, np.ndarray],
+    wanted: dict[str, np.ndarray], packed: bool
 ) -> None:
     model = with_adapter(make_model())
     tried = refuse_more_than(model, 3)
-    assert_same(scores(model, ROWS, most=8), wanted)
+    assert_same(scores(model, ROWS, most=8, packed=packed), wanted)
     assert tried[-10:] == [8, 4, 2, 2, 4, 2, 2, 4, 2, 2]
-    assert len(list(scored(model, ROWS, most=8))) == 2
+    assert len(list(scored(model, ROWS, most=8, packed=packed))) == 2
 
 
 def test_a_row_that_does_not_fit_is_an_error() -> None:
     model = with_adapter(make_model())
+    assert packing_refusal(model, ROWS) is None
     refuse_more_than(model, 0)
     with pytest.raises(OutOfMemory, match="scoring 1 rows, longest 40 tokens"):
         scores(model, ROWS)
