@@ -62,6 +62,9 @@ class _Pass:
     processes: int
 
 
+_Answer = tuple[list[Floats], str | None]
+
+
 class Scorer:
     """Scores rows under one model after the other.
 
@@ -85,6 +88,7 @@ class Scorer:
         self.settings, self.reporter = settings, reporter
         self._offline, self._run, self._processes = offline, run, processes
         self._last: LastBase | None = None
+        self._padded: set[str] = set()
 
     @property
     def last_base(self) -> LastBase:
@@ -124,7 +128,9 @@ class Scorer:
         }
         with self.reporter.progress(title, len(pairs)) as track:
             track.advance(len(results))
-            for rows, values in zip(left, self._passes(subject, pairs, left), strict=True):
+            for rows, answer in zip(left, self._passes(subject, pairs, left), strict=True):
+                values, refusal = answer
+                self._say_once(subject, refusal)
                 for row, nll in zip(rows, values, strict=True):
                     results[row] = self._scored(subject, pairs[row], nll, classes)
                     part.add(row, _partial_row(results[row]))
@@ -133,7 +139,7 @@ class Scorer:
 
     def _passes(
         self, subject: Subject, pairs: Sequence[Pair], passes: Sequence[Sequence[int]]
-    ) -> Iterator[list[Floats]]:
+    ) -> Iterator[_Answer]:
         asked = (
             _Pass(
                 model=replace(subject.model, trained=frozenset()),
@@ -149,6 +155,12 @@ class Scorer:
         if self._run is not None:
             return self._run(_score_in_worker, asked)
         return (_score_pass(self.last_base, one) for one in asked)
+
+    def _say_once(self, subject: Subject, refusal: str | None) -> None:
+        """Say why a model's rows are padded, where they are."""
+        if refusal is not None and subject.key not in self._padded:
+            self._padded.add(subject.key)
+            self.reporter.say(f"rows are padded: {refusal}")
 
     def _scored(self, subject: Subject, pair: Pair, nll: Floats, classes: bool) -> Scored:
         example, row = pair
@@ -201,7 +213,7 @@ def _partial_row(result: Scored) -> dict[str, Any]:
 _IN_WORKER: list[LastBase] = []
 
 
-def _score_in_worker(asked: _Pass) -> list[Floats]:
+def _score_in_worker(asked: _Pass) -> _Answer:
     from swe_scaffold.engine.devices import share_processors
     from swe_scaffold.engine.loading import LastBase
 
@@ -212,8 +224,9 @@ def _score_in_worker(asked: _Pass) -> list[Floats]:
     return _score_pass(_IN_WORKER[0], asked)
 
 
-def _score_pass(last: LastBase, asked: _Pass) -> list[Floats]:
-    from swe_scaffold.engine.scoring import score
+def _score_pass(last: LastBase, asked: _Pass) -> _Answer:
+    """Return the token NLLs of each row, and why the rows were padded, if they were."""
+    from swe_scaffold.engine.scoring import packing_refusal, score
 
     loaded = last.take(asked.model, asked.files)
     highest = max(max(row.input_ids) for row in asked.rows)
@@ -230,4 +243,4 @@ def _score_pass(last: LastBase, asked: _Pass) -> list[Floats]:
         pad_id=asked.pad_id,
         device=loaded.base.device,
     )
-    return [row.nll for row in next(found)]
+    return [row.nll for row in next(found)], packing_refusal(loaded.module, asked.rows)

@@ -228,3 +228,15 @@ def test_scores_of_another_version_are_refused(place: Path) -> None:
         read_evaluation(folder.parent)
     # Evaluating again makes it whole.
     assert read_rows(evaluate(place).path / "scores.jsonl")
+
+
+def test_a_model_that_cannot_be_packed_is_padded_and_says_why(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    packed = evaluate(place, output=tmp_path / "packed")
+    monkeypatch.setattr(scoring, "stream_refusal", lambda *_: "it is of another kind")
+    listener = Listener()
+    padded = evaluate(place, output=tmp_path / "padded", reporter=listener)
+    assert listener.lines.count("rows are padded: it is of another kind") == 1
+    for before, after in zip(packed.scores, padded.scores, strict=True):
+        assert after.nll_sum == pytest.approx(before.nll_sum, rel=1e-6)
