@@ -7,7 +7,6 @@ cannot be shown stays as it is, with the reason. How pieces look in a prompt is 
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +23,8 @@ from swe_scaffold.git import (
     REGULAR,
     Blob,
     Repository,
-    is_object_id,
-    is_repository,
-    open_repository,
 )
+from swe_scaffold.mining.clones import NoCodeError, find_clone
 from swe_scaffold.mining.code_pieces import (
     Span,
     applies_exactly,
@@ -51,8 +48,6 @@ CHARS_PER_TOKEN = 4
 _TREES = 4
 _MAX_TERMS = 4_000_000
 
-_REPO_PART = re.compile(r"[A-Za-z0-9_][\w.-]*", re.ASCII)
-
 
 @dataclass(frozen=True, slots=True)
 class Contextual:
@@ -72,12 +67,6 @@ class Contextual:
     left_out: int = 0
 
 
-class _NoContextError(Exception):
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
-
-
 @dataclass(slots=True)
 class _Tree:
     repository: Repository
@@ -92,9 +81,6 @@ def estimate_tokens(text: str) -> int:
 
 class CodeContexts:
     """Adds code to tasks; trees, indexes and words are remembered from one task to the next.
-
-    For `owner/name`, these folders below `repos` are tried, each also with `.git` at its end:
-    `owner__name`, `owner/name`, `name`. The first clone that has the commit is used.
 
     Args:
         repos: The folder of clones and bare mirrors.
@@ -123,7 +109,7 @@ class CodeContexts:
                 _take_touched(room, task.patch, tree)
             else:
                 self._take_ranked(room, task.problem_statement, tree)
-        except _NoContextError as problem:
+        except NoCodeError as problem:
             return Contextual(task, problem.reason, problem.detail)
         except DataError as error:
             return Contextual(task, "unreadable", error.message)
@@ -142,36 +128,19 @@ class CodeContexts:
             self._vocabulary = Vocabulary()
             self._trees.clear()
         if key not in self._trees:
-            repository = self._find(task)
+            repository = find_clone(self._repos, task)
             self._trees[key] = _Tree(repository, repository.tree(task.base_commit))
         self._trees.move_to_end(key)
         while len(self._trees) > _TREES:
             self._trees.popitem(last=False)
         return self._trees[key]
 
-    def _find(self, task: Task) -> Repository:
-        """Open the first clone of the task's repository that has its base commit."""
-        if not is_object_id(task.base_commit):
-            raise _NoContextError("no_commit", "the task names no base commit")
-        found = False
-        for name in _folder_names(task.repo):
-            folder = self._repos / name
-            if not is_repository(folder):
-                continue
-            found = True
-            repository = open_repository(folder)
-            if repository.has_commit(task.base_commit):
-                return repository
-        if found:
-            raise _NoContextError("no_commit", f"{task.base_commit} is not in the clone")
-        raise _NoContextError("no_clone", f"there is no clone of {show(task.repo, width=80)}")
-
     def _take_ranked(self, room: _Room, query: str, tree: _Tree) -> None:
         """Take the best files whole, or their best sections where a file does not fit."""
         index, paths = self._index(tree)
         ranked = index.rank(self._vocabulary.numbers(query))[:MAX_FILES]
         if not ranked:
-            raise _NoContextError("no_file", "no file shares a word with the problem statement")
+            raise NoCodeError("no_file", "no file shares a word with the problem statement")
         for file in _read(tree, [paths[position] for position in ranked]):
             if file.text is None or room.take(file, [file.whole]):
                 continue
@@ -196,7 +165,7 @@ class CodeContexts:
         size = sum(blob.size for blob in files.values())
         if len(files) > MAX_TREE_FILES or size > MAX_TREE_BYTES:
             detail = f"{len(files)} files of code, {size >> 20} MiB"
-            raise _NoContextError("tree_too_large", detail)
+            raise NoCodeError("tree_too_large", detail)
         keys = {path: f"{blob.id}:{path}" for path, blob in files.items()}
         documents = {path: self._vocabulary.known(key) for path, key in keys.items()}
         for file in _read(tree, [path for path, known in documents.items() if known is None]):
@@ -264,18 +233,18 @@ def _take_touched(room: _Room, patch: str, tree: _Tree) -> None:
         if change.old_path != DEV_NULL:
             changes.setdefault(change.old_path, []).extend(change.hunks)
     if not changes:
-        raise _NoContextError("no_file", "the patch changes no file that exists")
+        raise NoCodeError("no_file", "the patch changes no file that exists")
     if missing := [path for path in changes if path not in tree.files]:
-        raise _NoContextError("no_file", f"not in the tree: {show(missing[0], width=80)}")
+        raise NoCodeError("no_file", f"not in the tree: {show(missing[0], width=80)}")
     paths = sorted(changes, key=lambda p: (kind_of(p) != "code", -len(changed_lines(changes[p]))))
     files = [file for file in _read(tree, paths) if file.text is not None]
     if not files:
-        raise _NoContextError("unreadable", "no file that the patch changes is text in the clone")
+        raise NoCodeError("unreadable", "no file that the patch changes is text in the clone")
     room.left_out += len(paths) - len(files)
     for file in files:
         if not applies_exactly(changes[file.path], file.text or ""):
             detail = f"the patch does not fit {show(file.path, width=80)}"
-            raise _NoContextError("patch_mismatch", detail)
+            raise NoCodeError("patch_mismatch", detail)
     whole = room.fits(files)
     for file in files:
         spans = [file.whole]
@@ -301,11 +270,3 @@ def _is_shown(blob: Blob) -> bool:
 
 def _piece(file: _File, span: Span) -> CodeContext:
     return CodeContext(file.path, span.first, cut(file.lines, span))
-
-
-def _folder_names(repo: str) -> list[str]:
-    parts = repo.split("/")
-    if len(parts) > 2 or not all(map(_REPO_PART.fullmatch, parts)):
-        return []
-    names = ["__".join(parts), repo, parts[-1]]
-    return [name + end for name in dict.fromkeys(names) for end in ("", ".git")]
