@@ -107,6 +107,7 @@ def application() -> typer.Typer:
         inspecting,
         mining,
         model,
+        predicting,
         quickstart,
         showing,
         synthesis,

@@ -26,6 +26,7 @@ ORDER = (
     "train",
     "evaluate",
     "compare",
+    "predict",
 )
 COMMON = ("json_output", "offline", "quiet", "verbose", "debug", "help")
 COMMON_SPELLINGS = ("--json", "--offline", "-q", "--quiet", "-v", "--verbose", "--debug")
