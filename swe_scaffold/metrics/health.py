@@ -15,14 +15,16 @@ import numpy as np
 from swe_scaffold.errors import UsageError
 from swe_scaffold.metrics.distributions import wilson_interval
 from swe_scaffold.metrics.shares import exact_binomial
-from swe_scaffold.patches import extract_patch
-from swe_scaffold.types import Metric
+from swe_scaffold.patches import Extraction, ReadFile, extract_patch
+from swe_scaffold.types import Example, Metric
 
 LONGEST_UNIT = 500
 TIMES = 4
 # A loop that fills so much needs no more to be seen; what stands before it is not looked at.
 LOOKED_AT = 100_000
 FLAGS = ("stopped", "empty", "repeated", "parseable")
+_PATCHES = ("patch", "test_patch")
+_DIFF_STARTS = ("diff --git ", "--- ")
 WILSON = "Wilson, if examples were independent"
 
 
@@ -63,7 +65,7 @@ def health(text: str, *, stopped: bool, expects_patch: bool) -> Health:
     """
     parseable = None
     if expects_patch:
-        found = extract_patch(text)
+        found = extract_whole(text, stopped=stopped)
         parseable = bool(found.patch.strip()) and not found.problem
     return Health(stopped, not text.strip(), is_repetition(text), parseable)
 
@@ -71,6 +73,28 @@ def health(text: str, *, stopped: bool, expects_patch: bool) -> Health:
 def health_of(row: Mapping[str, Any]) -> Health:
     """Return the flags that a row on disk holds."""
     return Health(**{name: row[name] for name in FLAGS})
+
+
+def wants_patch(example: Example) -> bool:
+    """Say whether a row asks for a patch, as its gold response is one."""
+    if example.messages:
+        return False
+    gold = example.response.lstrip()
+    return example.response_source in _PATCHES or gold.startswith(_DIFF_STARTS)
+
+
+def extract_whole(text: str, *, stopped: bool, read_file: ReadFile | None = None) -> Extraction:
+    """Return what `extract_patch` finds, but no patch in whose last line an answer was cut.
+
+    Args:
+        text: What the model wrote.
+        stopped: Whether it ended by itself; if not, nobody knows how the last line goes on.
+        read_file: See `extract_patch`.
+    """
+    found = extract_patch(text, read_file)
+    if stopped or "final_newline" not in found.repairs:
+        return found
+    return Extraction("", found.form, {}, "truncated", "the answer was cut within the patch")
 
 
 def is_repetition(text: str) -> bool:

@@ -154,7 +154,7 @@ class _Run:
                         record.add(reply.index, reply.sample, entry)
                     track.advance()
             except BaseException:
-                if record is not None:
+                if record is not None and entries:
                     kept = f"{len(entries)} of {total} answers are kept"
                     self.reporter.say(f"{kept}; the same command goes on from there")
                 raise

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from swe_scaffold.engine.sampling import Sampling
-from swe_scaffold.metrics.health import Health, is_repetition
-from swe_scaffold.patches import Extraction, ReadFile, extract_patch
+from swe_scaffold.metrics.health import Health, extract_whole, is_repetition
+from swe_scaffold.patches import Extraction, ReadFile
 from swe_scaffold.prediction.questions import Question
 
 
@@ -110,8 +110,4 @@ def health_of(row: Mapping[str, Any], *, expects_patch: bool) -> Health:
 def _extract(answer: Answer, question: Question, read_file: ReadFile | None) -> Extraction:
     if question.is_turn:
         return Extraction("", "none", {}, "")
-    found = extract_patch(answer.text, read_file)
-    if not answer.stopped and "final_newline" in found.repairs:
-        # Nobody knows how its last line would have gone on.
-        return Extraction("", found.form, {}, "truncated", "the answer was cut within the patch")
-    return found
+    return extract_whole(answer.text, stopped=answer.stopped, read_file=read_file)

@@ -85,7 +85,7 @@ class LocalModel:
             ids,
             sampling=sampling,
             keys=[question.key for question in chosen],
-            stop_ids=self._stop_ids(),
+            stop_ids=self.renderer.stop_ids,
             pad_id=self.renderer.pad_id,
             device=self.loaded.base.device,
             tokens_per_batch=self.tokens_per_batch,
@@ -117,11 +117,6 @@ class LocalModel:
             max_length=room,
             min_prompt_tokens=self.loaded.reference.min_prompt_tokens,
         )
-
-    def _stop_ids(self) -> frozenset[int]:
-        # What else ends an answer is the folder's to say, but plain text never does.
-        tokens = frozenset(self.renderer.tokenizer.added.values())
-        return (self.renderer.tokenizer.stop_ids & tokens) | {self.renderer.end_id}
 
     def _require_embeddings(self, prompts: Sequence[Sequence[int]]) -> None:
         highest = max((max(ids) for ids in prompts), default=0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swe_scaffold.errors import DataError
+from swe_scaffold.metrics.health import wants_patch
 from swe_scaffold.rendering import asked
 from swe_scaffold.rows import content_sha256, make_example
 from swe_scaffold.sources import InputFile, Item, open_source
@@ -19,8 +20,6 @@ from swe_scaffold.terminal import show
 from swe_scaffold.types import Example, Message, Origin, Skip, SpeedrunLabel, Task, Trajectory
 
 TEXT_ID = "text"
-_PATCHES = ("patch", "test_patch")
-_DIFF_STARTS = ("diff --git ", "--- ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +148,7 @@ def _question(index: int, example: Example) -> Question:
         messages=messages,
         key=content_sha256(example.instance_id, "", _plain(messages), example.tools),
         is_turn=bool(example.messages),
-        expects_patch=not example.messages
-        and (
-            example.response_source in _PATCHES
-            or example.response.lstrip().startswith(_DIFF_STARTS)
-        ),
+        expects_patch=wants_patch(example),
     )
 
 

@@ -80,6 +80,7 @@ class Record:
                 remove(path)
         if files.partial.is_file():
             self._take_up(prints)
+        self._worth_keeping = bool(self.entries)
         self._log = AppendLog(files.partial, keep=None)
         if not files.partial.stat().st_size:
             self._log.append(self._header)
@@ -89,10 +90,13 @@ class Record:
 
     def __exit__(self, *_: object) -> None:
         self._log.close()
+        if not self._worth_keeping:
+            remove(self._files.partial)
 
     def add(self, index: int, sample: int, entry: Mapping[str, Any]) -> None:
         """Keep one reply: its `row`, or `skip` with the reason why there is none."""
         self._log.append({"index": index, "sample": sample, **entry})
+        self._worth_keeping = True
 
     def finish(self, rows: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) -> WrittenFile:
         """Write the predictions, then their manifest, and let go of the unfinished ones."""

@@ -108,7 +108,6 @@ class ServedModel:
             for _ in range(total):
                 reply = replies.get()
                 if isinstance(reply, Exception):
-                    yield from _already_there(replies)
                     raise reply
                 yield reply
         finally:
@@ -166,13 +165,6 @@ class ServedModel:
 
     def _failure(self, message: str, hint: str) -> EnvironmentFailure:
         return EnvironmentFailure(message, where=self.endpoint.shown, hint=hint)
-
-
-def _already_there(replies: queue.SimpleQueue[Reply | Exception]) -> Iterator[Reply]:
-    while not replies.empty():
-        reply = replies.get()
-        if not isinstance(reply, Exception):
-            yield reply
 
 
 def _hint(status: int) -> str:

@@ -75,6 +75,8 @@ class Renderer:
         self.tokenizer_sha256 = self.tokenizer.sha256
         self.vocab_size = self.tokenizer.vocab_size
         self.end_id = self.controls[self.format.end]
+        # What else ends an answer is the folder's to say, but plain text never does.
+        self.stop_ids = (self.tokenizer.stop_ids & frozenset(added.values())) | {self.end_id}
         self.pad_id = added.get(self.tokenizer.pad, self.end_id)
 
     @classmethod

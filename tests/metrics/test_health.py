@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,10 @@ from swe_scaffold.metrics.health import (
     health,
     is_repetition,
     summarise_health,
+    wants_patch,
 )
+from swe_scaffold.types import Message
+from tests.chats import chat, pair
 
 PATCH = """\
 diff --git a/pkg/mod.py b/pkg/mod.py
@@ -114,6 +118,18 @@ def test_an_answer_is_judged() -> None:
     assert health("!!!!", stopped=False, expects_patch=True) == Health(False, False, True, False)
     assert health(" \n", stopped=True, expects_patch=True) == Health(True, True, False, False)
     assert health(PATCH, stopped=True, expects_patch=False).parseable is None
+    cut = PATCH.rstrip("\n")[:-3]
+    assert health(cut, stopped=True, expects_patch=True).parseable is True
+    assert health(cut, stopped=False, expects_patch=True).parseable is False
+
+
+def test_a_row_wants_a_patch_where_its_gold_response_is_one() -> None:
+    assert wants_patch(pair("p", PATCH))
+    assert wants_patch(pair("p", "anything of the source `patch`"))
+    summary = replace(pair("p", "It adds."), response_source="change_summary")
+    assert not wants_patch(summary)
+    assert wants_patch(replace(summary, response=PATCH))
+    assert not wants_patch(chat(Message("user", "u"), Message("assistant", PATCH)))
 
 
 def test_shares_have_their_intervals_and_their_own_n() -> None:
