@@ -71,6 +71,14 @@ def predict(  # noqa: PLR0913 one parameter per option
     seed: Annotated[
         int, typer.Option(metavar="N", help="Decides what is drawn.", show_default="0")
     ] = 0,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Split of a hub data set or a folder.",
+            show_default="train, else dev, else the first",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Answer the first rows only.")
     ] = None,
@@ -172,7 +180,7 @@ def predict(  # noqa: PLR0913 one parameter per option
         )
     questions: Questions
     if text is None:
-        questions = read_questions(data, limit=limit, offline=session.offline)
+        questions = read_questions(data, split=split, limit=limit, offline=session.offline)
     else:
         questions = ask_text(text)
     made = run(

@@ -22,6 +22,7 @@ from typing import Any
 from swe_scaffold.engine.sampling import Sampling
 from swe_scaffold.errors import DataError
 from swe_scaffold.files import folder_lock, require_different, require_writable
+from swe_scaffold.jsonl import encode_row
 from swe_scaffold.prediction.answers import Answer, Model, NoAnswer, Reply, to_row
 from swe_scaffold.prediction.code import CodeFiles
 from swe_scaffold.prediction.questions import Questions, ask_text, read_questions
@@ -194,4 +195,9 @@ class _Run:
         if self.code is not None and not question.is_turn:
             read_file, entry["code"] = self.code.of(question.example)
         row = to_row(reply, question, model=name, samples=self.samples, read_file=read_file)
+        try:
+            # What the file cannot hold in the end is found out now.
+            encode_row(row, "")
+        except DataError as error:
+            return {"skip": {"reason": "unwritable", "detail": error.message}}
         return {"row": row, **entry}

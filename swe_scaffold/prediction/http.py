@@ -22,7 +22,7 @@ from swe_scaffold.strict_json import encode
 from swe_scaffold.terminal import show
 from swe_scaffold.version import VERSION
 
-MAX_RESPONSE_BYTES = 8 << 20
+MAX_RESPONSE_BYTES = 4 << 20
 TIMEOUT_SECONDS = 600.0
 CONNECT_SECONDS = 20.0
 _CHUNK = 1 << 16

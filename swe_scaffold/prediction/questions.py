@@ -63,18 +63,21 @@ class Questions:
         return [*(file.sha256 for file in self.inputs), *(question.key for question in self.asked)]
 
 
-def read_questions(data: str, *, limit: int | None = None, offline: bool = False) -> Questions:
+def read_questions(
+    data: str, *, split: str | None = None, limit: int | None = None, offline: bool = False
+) -> Questions:
     """Read what every row of a file, folder or hub data set asks.
 
     Args:
         data: Built rows, rows with messages or prompt + response, or SWE-bench-style tasks.
+        split: Of a hub data set or a folder.
         limit: Ask the first rows only; the others are counted.
         offline: Ask only the hub cache for a hub data set.
 
     Raises:
         DataError: The first row that cannot be used, or there is none.
     """
-    source = open_source(data, offline=offline)
+    source = open_source(data, split=split, offline=offline)
     found: list[Question] = []
     skipped: list[tuple[str, str, str]] = []
     seen: set[str] = set()

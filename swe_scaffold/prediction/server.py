@@ -135,7 +135,8 @@ class ServedModel:
             if attempt == self.patience.attempts:
                 break
             seconds = self.patience.pause(attempt, asked)
-            self.reporter.say(f"{problem}; trying again in {seconds:.0f} s", level=1)
+            # A short outage is no news.
+            self.reporter.say(f"{problem}; trying again in {seconds:.0f} s", level=int(attempt < 3))
             if stop.wait(seconds):
                 break
         again = "run the same command again: what was answered is kept"

@@ -238,6 +238,13 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, data: Path) -> None:
         run(TableModel(), data, tmp_path / "p.jsonl")
 
 
+def test_an_answer_that_no_line_can_hold_is_skipped_at_once(tmp_path: Path, data: Path) -> None:
+    answers = {"owner__repo-0": "x" * (17 << 20), "owner__repo-1": "half a pair \ud800"}
+    made = run(TableModel(answers), data, tmp_path / "p.jsonl")
+    assert made.facts["counts"]["skipped"] == {"unwritable": 2}
+    assert len(read_rows(tmp_path / "p.jsonl")) == 3
+
+
 def test_nothing_answered_is_an_error(tmp_path: Path, data: Path) -> None:
     nothing = TableModel({f"owner__repo-{n}": None for n in range(5)})
     with pytest.raises(DataError, match="no row was answered; the first: over_length, 12 tokens"):
