@@ -63,9 +63,9 @@ def generate(  # noqa: PLR0913 one argument per thing that decides an answer
     """Yield answers to every prompt, the longest prompts first; no random state is used.
 
     An answer depends on its prompt, the sampling, its key and its number alone, not on the rows it
-    is computed with. This is exact as long as the arithmetic is: in float32 the logits differ by
-    about 1e-6 with the batch, in bfloat16 by about 1e-2, and two tokens closer than that may change
-    places.
+    is computed with. This is exact as long as the arithmetic is: the batch changes the last digits
+    of the logits, and two tokens that differ in no other may change places, which float32 makes
+    rare and bfloat16 does not.
 
     Args:
         model: A causal language model, or a PEFT model around one.
