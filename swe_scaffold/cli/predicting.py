@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from swe_scaffold.cli.app import APP, Session, command
-from swe_scaffold.cli.model import TrustTemplate
+from swe_scaffold.cli.options import TrustTemplate
 from swe_scaffold.cli.tables import counts, facts, level, number, table
 from swe_scaffold.errors import UsageError
 from swe_scaffold.terminal import show, show_block
