@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from swe_scaffold.config import EvaluationConfig
-from swe_scaffold.diffs import files_touched
 from swe_scaffold.engine.sampling import Sampling
 from swe_scaffold.evaluation.parts import Part
 from swe_scaffold.evaluation.scoring import Pair, Scorer, Subject
-from swe_scaffold.metrics.health import FLAGS, health, health_of, summarise_health
+from swe_scaffold.metrics.health import FLAGS, health, health_of, summarise_health, wants_patch
 from swe_scaffold.types import ExampleScore, Verdict
 
 
@@ -49,12 +48,11 @@ def answer(
         track.advance(len(found))
         for row, text, stopped in _generated(subject, pairs, left, prompts, scorer):
             example, _ = pairs[row]
-            patch = not example.messages and bool(files_touched(example.response))
             found[row] = {
                 "instance_id": example.instance_id,
                 "sha256": pairs[row][1].sha256,
                 "text": text,
-                **asdict(health(text, stopped=stopped, expects_patch=patch)),
+                **asdict(health(text, stopped=stopped, expects_patch=wants_patch(example))),
             }
             part.add(row, found[row])
             track.advance()
@@ -96,7 +94,7 @@ def _generated(
         [prompts[row] for row in left],
         sampling=Sampling(max_new_tokens=scorer.settings.max_new_tokens),
         keys=[pairs[row][0].instance_id for row in left],
-        stop_ids={subject.renderer.end_id, *subject.renderer.tokenizer.stop_ids},
+        stop_ids=subject.renderer.stop_ids,
         pad_id=subject.renderer.pad_id,
         device=loaded.base.device,
         tokens_per_batch=scorer.settings.tokens_per_batch,
