@@ -293,6 +293,9 @@ class Reader:
             sides = _sides(self.lines[place])
             old, new = old + sides[0], new + sides[1]
             place += 1
+        # A file that is empty on one side has no context, so a blank line there is none.
+        while 0 in announced and place > head + 1 and not self.lines[place - 1].strip("\r"):
+            place, old, new = place - 1, old - 1, new - 1
         self._check_end(head, place, (old < announced[0] or new < announced[1]))
         body = self.lines[head + 1 : place]
         if not body or not body[-1].strip("\r") or _holds_names(body):
@@ -308,6 +311,8 @@ class Reader:
 
     def _check_end(self, head: int, place: int, short: bool) -> None:
         """Refuse to count again where the end of the lines does not prove that they are all."""
+        while place < self.stop and not self.lines[place].strip("\r"):
+            place += 1
         if place < self.stop and not self._starts_part(place):
             self._refuse(place, "no line of a hunk")
         if place >= self.stop and self.end != "closed":

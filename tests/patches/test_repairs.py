@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import subprocess
@@ -35,6 +36,11 @@ REPAIRED: dict[str, tuple[str, dict[str, int], str]] = {
         DIFF.replace("-1,7 +1,7", "-1 +1")[:-1],
         {"hunk_counts": 1, "final_newline": 1},
         DIFF,
+    ),
+    "counts of a new file, before a blank line": (
+        MADE.replace("+1 @@", "+1,3 @@") + f"\n{DIFF}",
+        {"hunk_counts": 1},
+        f"{MADE}\n{DIFF}",
     ),
     "blank lines between hunks": (DIFF.replace(SECOND, f"\n\n{SECOND}"), {"blank_lines": 2}, DIFF),
     "made": (
@@ -98,7 +104,7 @@ COUNTS = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.MULTILINE
 
 def damage(patch: str, change: list[int]) -> str:
     """Add to the counts of each hunk in turn; a count of nothing stays one."""
-    changes = iter(change * 100)
+    changes = itertools.cycle(change)
 
     def worse(match: re.Match[str]) -> str:
         old, new = (int(match[place] or 1) for place in (2, 4))
