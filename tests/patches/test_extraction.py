@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,34 @@ def test_what_git_ignores_stays(tmp_path: Path) -> None:
     assert (tmp_path / "pkg" / "one.py").read_bytes() == NEW.encode()
 
 
+def test_counts_are_mended_within_a_fence_within_a_tag() -> None:
+    damaged = DIFF.replace("+18,7 @@", "+18,9 @@")
+    found = extract_patch(f"<patch>\n```diff\n{damaged}```\n</patch>\n")
+    assert (found.patch, dict(found.repairs)) == (DIFF, {"hunk_counts": 1})
+
+
+def test_git_applies_a_binary_patch_that_is_extracted(tmp_path: Path) -> None:
+    old, new = bytes(range(256)), bytes(range(255, -1, -1)) * 3
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-c", "init.defaultBranch=main"]
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run([*git, *arguments], cwd=tmp_path, capture_output=True, check=True)
+        return done.stdout.decode()
+
+    run("init", "-q")
+    (tmp_path / "x.bin").write_bytes(old)
+    run("add", "x.bin")
+    run("commit", "-qm", "x")
+    (tmp_path / "x.bin").write_bytes(new)
+    patch = run("diff", "--binary")
+    assert "GIT binary patch" in patch
+    run("checkout", "-q", "x.bin")
+    found = extract_patch(f"So:\n```diff\n{patch}{OTHER}```\nDone.\n")
+    assert (found.problem, found.patch) == ("", patch + OTHER)
+    git_apply(tmp_path, extract_patch(f"So:\n{patch}").patch)
+    assert (tmp_path / "x.bin").read_bytes() == new
+
+
 CUT = DIFF[: DIFF.index("more") + 5]
 TALK = """\
 A unified diff begins with `--- a/file` and `+++ b/file`, and `diff --git` before them.
@@ -110,6 +139,16 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "cut after the next file's name": (f"{DIFF}{OTHER.split('+++')[0]}", "diff", "truncated"),
     "last context stripped": (DIFF.removesuffix(" line 23\n"), "diff", "truncated"),
     "a line without its space": (DIFF.replace("\n line 3", "\nline 3"), "diff", "unparsable"),
+    "a later line without its space": (
+        f"```diff\n{DIFF.replace(chr(10) + ' line 6', chr(10) + 'line 6')}```",
+        "fenced_diff",
+        "unparsable",
+    ),
+    "more lines than announced, after prose": (
+        f"So:\n{DIFF.replace('+18,7 @@', '+18,6 @@')}",
+        "diff",
+        "hunk_ambiguous",
+    ),
     "dots for lines": (
         f"```diff\n{DIFF.replace(' line 2', '...')}```",
         "fenced_diff",
