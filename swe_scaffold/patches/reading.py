@@ -13,8 +13,8 @@ What git reads whole is never touched. Repaired is only what the text itself pro
 - `blank_lines`: blank lines between a hunk with all its lines and the next hunk of the file. By
   the counts they belong to neither, and git skips such lines between files.
 - `new_file_mode`, `deleted_file_mode`: a file's `diff --git` header names `/dev/null` and lacks
-  the line that git writes with it (git would look for a file `dev/null`). The name means a missing
-  file and nothing else; the mode is the one git gives where a diff names none.
+  the line that git writes with it (git would look for a file `dev/null`, or make one). The name
+  means a missing file and nothing else; the mode is the one git gives where a diff names none.
 
 Not repairs: a blank line for a blank context line, which git takes as it is; carriage returns, as
 a text does not tell whether the file has them too.
@@ -27,18 +27,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NoReturn
 
+from swe_scaffold.patches.headers import EXTENDED, GIT, METADATA, NEW, OLD, Head
+
 End = Literal["closed", "whole", "open"]
 
 _HUNK = re.compile(r"@@ -([0-9]{1,9})(,[0-9]{1,9})? \+([0-9]{1,9})(,[0-9]{1,9})? @@")
-_GIT, _OLD, _NEW = "diff --git ", "--- ", "+++ "
-_METADATA = (
-    *("old mode ", "new mode ", "new file mode ", "deleted file mode "),
-    *("rename from ", "rename to ", "copy from ", "copy to "),
-)
-_EXTENDED = (*_METADATA, "index ", "similarity index ", "dissimilarity index ")
 _BINARY = ("literal ", "delta ")
-_MISSING = re.compile(r"/dev/null(?:[\t\r]|$)")
-_MODE = "100644"
 _SIGNATURE = "-- "
 # git reads a note about a missing newline from its first two characters and its length.
 _NOTE_LENGTH = 11
@@ -107,7 +101,7 @@ class Reader:
 
     def starts_file(self, place: int) -> bool:
         """Whether the part of one file begins at a line."""
-        return self._at(place).startswith(_GIT) or self._names(place)
+        return self._at(place).startswith(GIT) or self._names(place)
 
     def read_file(self, place: int) -> int:
         """Read the part of one file; return the line after it.
@@ -116,16 +110,30 @@ class Reader:
             Refused: git would not take it, or not all of it, and no repair can be proven.
         """
         start, says_more = place, False
-        if self._at(place).startswith(_GIT):
+        git = self._at(place).removeprefix(GIT) if self._at(place).startswith(GIT) else None
+        if git is not None:
             place, says_more = self._read_header(place + 1)
             place = self._skip_blank(start, place)
+        names, extended = None, self.lines[start + 1 : place]
         if self._has_names(place):
-            self._check_names(start, place)
-            place, hunks = self._read_hunks(place + 2)
-            says_more = says_more or hunks > 0
+            names = (self.lines[place][len(OLD) :], self.lines[place + 1][len(NEW) :])
+        head = Head(git, extended, names)
+        if names is not None:
+            place, counts = self._read_hunks(place + 2)
+            says_more = counts != (0, 0)
+            if any(none and count for none, count in zip(head.missing, counts, strict=True)):
+                self._refuse(start, "a file that is missing has lines")
         if not says_more:
             self._refuse_cut(place)
+        self._check_head(start, head)
         return place
+
+    def _check_head(self, start: int, head: Head) -> None:
+        if fault := head.fault():
+            self._refuse(start, fault)
+        for kind, line in head.missing_modes():
+            self._replaced[start] = (self.lines[start], line)
+            self.repairs[kind] += 1
 
     def check_gap(self, place: int) -> None:
         """Refuse a line between files that git would skip though it was meant as a hunk.
@@ -139,7 +147,7 @@ class Reader:
         if self.end == "closed" and line[:1] in ("+", "-") and line.rstrip("\r") != _SIGNATURE:
             self._refuse(place, "a line of no hunk")
         last = place == len(self.lines) - 1 and self.end != "closed"
-        if last and len(line) > 3 and line != _GIT and _GIT.startswith(line):
+        if last and len(line) > 3 and line != GIT and GIT.startswith(line):
             raise Refused("truncated", self._quoted(place))
 
     def written(self, start: int, stop: int) -> str:
@@ -154,7 +162,7 @@ class Reader:
         return self.lines[place] if place < self.stop else ""
 
     def _has_names(self, place: int) -> bool:
-        return self._at(place).startswith(_OLD) and self._at(place + 1).startswith(_NEW)
+        return self._at(place).startswith(OLD) and self._at(place + 1).startswith(NEW)
 
     def _names(self, place: int) -> bool:
         return self._has_names(place) and is_hunk(self._at(place + 2))
@@ -177,8 +185,8 @@ class Reader:
     def _read_header(self, place: int) -> tuple[int, bool]:
         """Read what follows `diff --git`; return the line after it and whether it is a change."""
         says_more = False
-        while place < self.stop and self._at(place).startswith(_EXTENDED):
-            says_more = says_more or self._at(place).startswith(_METADATA)
+        while place < self.stop and self._at(place).startswith(EXTENDED):
+            says_more = says_more or self._at(place).startswith(METADATA)
             place += 1
         if self._at(place).startswith("Binary files "):
             self._refuse(place, "a binary file without its content", "binary")
@@ -203,26 +211,12 @@ class Reader:
             self._refuse_cut(place)
         return place
 
-    def _check_names(self, start: int, place: int) -> None:
-        """Make the header agree with a name that is `/dev/null`, or refuse."""
-        if not self._at(start).startswith(_GIT):
-            return
-        header = self.lines[start + 1 : place]
-        for side, kind in ((place, "new"), (place + 1, "deleted")):
-            missing = bool(_MISSING.match(self.lines[side][4:]))
-            line = f"{kind} file mode "
-            said = any(text.startswith(line) for text in header)
-            if said and not missing:
-                self._refuse(side, "a file that is missing has a name")
-            if missing and not said:
-                self._replaced[start] = (self.lines[start], f"{line}{_MODE}")
-                self.repairs[f"{kind}_file_mode"] += 1
-
-    def _read_hunks(self, place: int) -> tuple[int, int]:
-        hunks = 0
+    def _read_hunks(self, place: int) -> tuple[int, tuple[int, int]]:
+        """Read the hunks of a file; return the line after them and their lines on both sides."""
+        old = new = 0
         while place < self.stop:
             after = place
-            while hunks and after < self.stop and not self.lines[after].strip():
+            while (old or new) and after < self.stop and not self.lines[after].strip():
                 after += 1
             if not is_hunk(self._at(after)):
                 self._refuse_placeless(after)
@@ -230,9 +224,9 @@ class Reader:
             for blank in range(place, after):
                 self._replaced[blank] = ()
                 self.repairs["blank_lines"] += 1
-            place = self._read_hunk(after)
-            hunks += 1
-        return place, hunks
+            place, counts = self._read_hunk(after)
+            old, new = old + counts[0], new + counts[1]
+        return place, (old, new)
 
     def _refuse_placeless(self, place: int) -> None:
         """Refuse a hunk without line numbers, which git would skip."""
@@ -242,7 +236,7 @@ class Reader:
             raise Refused("truncated", self._quoted(place))
         self._refuse(place, "a hunk without line numbers")
 
-    def _read_hunk(self, head: int) -> int:
+    def _read_hunk(self, head: int) -> tuple[int, tuple[int, int]]:
         """Read a hunk by its counts, or count again where they are proven wrong."""
         match = _HUNK.match(self.lines[head])
         assert match is not None
@@ -250,7 +244,7 @@ class Reader:
         place, left = self._take(head + 1, announced)
         if left == (0, 0) and not self._goes_on(place):
             self._check_changes(head, place)
-            return place
+            return place, announced
         return self._count_again(head, match)
 
     def _take(self, place: int, left: tuple[int, int]) -> tuple[int, tuple[int, int]]:
@@ -285,7 +279,7 @@ class Reader:
             return True
         return self.lines[place].rstrip("\r") == _SIGNATURE
 
-    def _count_again(self, head: int, match: re.Match[str]) -> int:
+    def _count_again(self, head: int, match: re.Match[str]) -> tuple[int, tuple[int, int]]:
         announced = _count(match[2]), _count(match[4])
         place = head + 1
         old = new = 0
@@ -307,7 +301,7 @@ class Reader:
         self._replaced[head] = (f"@@ -{ranges[0]} +{ranges[1]} @@{rest}",)
         self.repairs["hunk_counts"] += 1
         self._check_changes(head, place)
-        return place
+        return place, (old, new)
 
     def _check_end(self, head: int, place: int, short: bool) -> None:
         """Refuse to count again where the end of the lines does not prove that they are all."""
@@ -339,9 +333,9 @@ def _is_body(line: str) -> bool:
 
 def _holds_names(body: Sequence[str]) -> bool:
     """Whether two lines, or the last, could name a file as well as change one."""
-    following = (*body[1:], _NEW)
+    following = (*body[1:], NEW)
     return any(
-        line.startswith(_OLD) and after.startswith(_NEW)
+        line.startswith(OLD) and after.startswith(NEW)
         for line, after in zip(body, following, strict=True)
     )
 
