@@ -1,8 +1,9 @@
 """The patch in an answer: one diff or several, bare, fenced or tagged, or search/replace edits.
 
 Everything in the answer that is meant as a change is in the patch, or there is no patch and a
-reason: a part is never left out for the rest to work. How a diff is written is judged in `reading`,
-whether a text was cut at its very last line is known only to whoever asked the model.
+reason: a part is never left out for the rest to work. Reasoning up to `</think>` is no answer. How
+a diff is written is judged in `reading`; whether a text was cut in its very last line, or just
+before another file, is known only to whoever asked the model.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from swe_scaffold.diffs import DEV_NULL, parse_patch
 from swe_scaffold.patches.blocks import DIFF_WORDS, Frame, Tags, open_fence, read_fence
 from swe_scaffold.patches.edits import ReadFile, has_edits, is_safe_path, patch_from_edits
 from swe_scaffold.patches.reading import End, Reader, Refused, is_hunk, split_lines
+
+_THINK, _THOUGHT = "<think>", "</think>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ def extract_patch(text: str, read_file: ReadFile | None = None) -> Extraction:
     if not text.strip():
         return Extraction("", "none", {}, "empty")
     lines = split_lines(text)
+    if not _drop_reasoning(lines):
+        return Extraction("", "none", {}, "truncated", "the reasoning does not end")
     if has_edits(lines):
         return _extract_edits(lines, read_file)
     answer = _Answer(lines)
@@ -63,6 +68,26 @@ def extract_patch(text: str, read_file: ReadFile | None = None) -> Extraction:
     if answer.reaches_end and not text.endswith("\n"):
         answer.repairs["final_newline"] += 1
     return Extraction(patch, answer.form, dict(answer.repairs), "")
+
+
+def _drop_reasoning(lines: list[str]) -> bool:
+    """Blank the lines of reasoning; False where it has begun and does not end.
+
+    Templates may open it in the prompt, so that only its end is in the text.
+    """
+    first = _first_filled(lines, 0, len(lines))
+    if first is not None and lines[first].lstrip().startswith(_THINK):
+        last = next((place for place, line in enumerate(lines) if _THOUGHT in line), None)
+        if last is None:
+            return False
+    else:
+        ends = [place for place, line in enumerate(lines) if line.rstrip() == _THOUGHT]
+        if not ends:
+            return True
+        last = ends[-1]
+    lines[last] = lines[last].partition(_THOUGHT)[2]
+    lines[:last] = [""] * last
+    return True
 
 
 def _extract_edits(lines: Sequence[str], read_file: ReadFile | None) -> Extraction:
@@ -84,7 +109,7 @@ class _Answer:
         self.reaches_end = False
         self._paths: set[str] = set()
         self._tags = Tags(lines)
-        first = next(place for place, line in enumerate(lines) if line.strip())
+        first = _first_filled(lines, 0, len(lines)) or 0
         whole = Reader(lines, len(lines), "open").starts_file(first)
         self._bare = Reader(lines, len(lines), "whole" if whole else "open")
 

@@ -66,6 +66,13 @@ ANSWERS: dict[str, tuple[str, str, str]] = {
     "two bare diffs": (f"First\n{DIFF}then\n{OTHER}", "diff", DIFF + OTHER),
     "code beside it": (f"```python\nx = 1\n```\n```diff\n{DIFF}```\n", "fenced_diff", DIFF),
     "a sketch beside it": (f"```diff\n-a\n+b\n```\n```diff\n{DIFF}```\n", "fenced_diff", DIFF),
+    "after reasoning": (f"<think>\n{OTHER}or so?\n</think>\n\n{DIFF}", "diff", DIFF),
+    "reasoning on one line": (f"<think>Fine.</think>\n{DIFF}", "diff", DIFF),
+    "reasoning opened in the prompt": (
+        f"Maybe\n```diff\n{DIFF}```\n</think>\n```diff\n{DIFF}```\n",
+        "fenced_diff",
+        DIFF,
+    ),
     "blank line below the git line": (DIFF.replace("\n", "\n\n", 1), "diff", DIFF[:0]),
 }
 
@@ -127,6 +134,8 @@ A unified diff begins with `--- a/file` and `+++ b/file`, and `diff --git` befor
 REFUSED: dict[str, tuple[str, str, str]] = {
     "nothing": ("", "none", "empty"),
     "blank": (" \n\t\n", "none", "empty"),
+    "reasoning without an end": (f"<think>\n{DIFF}", "none", "truncated"),
+    "reasoning alone": (f"<think>\n{DIFF}</think>\n", "none", "no_patch"),
     "talk": (TALK, "none", "no_patch"),
     "a tag without a diff": ("<patch>none needed</patch>\n", "none", "no_patch"),
     "cut": (CUT, "diff", "truncated"),
@@ -275,7 +284,7 @@ LARGE: dict[str, Callable[[], str]] = {
     "hunk heads": lambda: HEAD + "@@ -1 +1 @@\n" * (MIB // 3),
     "hunk lines": lambda: HEAD + "@@ -1,999999999 +1,9 @@\n" + "+\n" * (MIB // 2),
     "blank lines in a hunk": lambda: f"{HEAD}@@ -1 +1 @@\n-a\n+b\n" + "\n" * MIB,
-    "many short files": lambda: (HEAD + "@@ -1 +1 @@\n-a\n+b\n+c\n") * 20_000,
+    "many short files": lambda: (HEAD + "@@ -1 +1 @@\n-a\n+b\n+c\n") * 10_000,
     "git lines": lambda: "diff --git a/x b/x\n\n" * (MIB // 4),
     "search marks": lambda: "<<<<<<< SEARCH\n" * (MIB // 3),
     "angles": lambda: "<" * 5 * MIB,
