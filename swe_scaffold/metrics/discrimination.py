@@ -107,7 +107,9 @@ def separation_within(
         return Separation(replace(bare, reason="no stratum holds both classes"), many, few)
     ratio = Ratio(AUC, _UNIT, tuple(ordered), tuple(pairs), tuple(owners), tokens=0)
     metric = small_sample_t(ratio, settings)
-    if metric.ci is not None:
+    if metric.ci is not None and metric.ci[0] == metric.ci[1]:
+        metric = replace(metric, ci=None, reason="no variance between clusters: no interval")
+    elif metric.ci is not None:
         metric = replace(metric, ci=(max(0.0, metric.ci[0]), min(1.0, metric.ci[1])))
     return Separation(metric, many, few)
 

@@ -259,8 +259,8 @@ def hand_over(
     limit = 3600.0 + float(seconds_per_task) * _tasks(predictions)
     done = run_program(arguments, seconds=limit, cwd=report_dir, environment=_environment())
     if not done.ok:
-        tail = (done.stderr or done.stdout).decode("utf-8", "replace").strip().splitlines()[-1:]
-        said = show(tail[0]) if tail else f"exit code {done.returncode}"
+        text = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
+        said = show(text.rpartition("\n")[2]) or f"exit code {done.returncode}"
         raise EnvironmentFailure(
             f"the harness failed: {said}", where="swebench eval", hint=shlex.join(arguments)
         )

@@ -119,6 +119,9 @@ def test_within_a_stratum_only_its_own_pairs_count() -> None:
     assert found.auc.value == pytest.approx(2 / 3)
     assert (found.auc.n, found.auc.clusters) == (2, 2)
     assert found.auc.ci == (0.0, 1.0)
+    ties = separation_within([1.0] * 6, flags, list("xxxyyz"), list("aaabbc"), ALL).auc
+    assert (ties.value, ties.ci) == (0.5, None)
+    assert "no variance" in (ties.reason or "")
     none = separation_within(scores[5:], flags[5:], ["z"], ["c"], ALL)
     assert "no stratum" in (none.auc.reason or "")
     with pytest.raises(UsageError, match="'x' lies in 2 clusters"):
