@@ -185,13 +185,14 @@ def _words(rows: dict) -> list[str]:
         f"- The t interval over the rows of one repository covers {own} %: long responses dominate "
         "it, and a repository of a handful of rows gives a rough guide only.",
         f"- Where nothing differs, the clustered t (CR1) finds a difference in {wrong} % of sets "
-        f"with 12 repositories, the sign flip in {flips} % of all. McNemar's exact test, which "
+        f"with 12 repositories, the sign flip in {flips} % of all (differences are "
+        "symmetric here, as it assumes). McNemar's exact test, which "
         f"takes tasks for independent, finds one in {exact} % where each system is stronger in "
         "some repositories and weaker in others (correlation 0.3), the difference by cluster in "
         f"{shares_null} %.",
         f"- An effect of the size printed as minimum detectable is found in {found} %, not 80: the "
-        "standard error is itself an estimate, and with 12 such repositories too small a one. With "
-        f"t quantiles and CR2 it would be found in {careful} %.",
+        "standard error is itself an estimate, in both sets. With t quantiles and CR2 it is "
+        f"{careful} %.",
     ]
 
 
