@@ -244,7 +244,7 @@ def page(result: Mapping[str, Any]) -> str:
         "ties counted half; 0.5 is chance. 95 % intervals by repository (placements, CR2, "
         "Bell-McCaffrey; see the page on coverage). Empty predictions are left out: nobody needs a "
         "metric for them. **Bold**: the interval excludes 0.5. *few*: fewer than 8 repositories, "
-        "where the interval is a rough guide and no claim.",
+        "or a few that hold nearly all pairs: the interval is a rough guide and no claim.",
         "",
         "| | predictions | outcome known | empty | patches | resolved | tasks | repositories |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -286,6 +286,10 @@ def _cell(auc: Mapping[str, Any]) -> str:
     return f"**{text}**" if low > 0.5 or high < 0.5 else text
 
 
+def _plain(auc: Mapping[str, Any]) -> str:
+    return _cell(auc).replace("*few*", "(few)").replace("**", "")
+
+
 def _words(columns: Sequence[Mapping[str, Any]]) -> list[str]:
     within = next(column for column in columns if column["title"] == "Lite, within tasks")["auc"]
     pooled = next(column for column in columns if column["title"] == "Lite, pooled")["auc"]
@@ -293,14 +297,14 @@ def _words(columns: Sequence[Mapping[str, Any]]) -> list[str]:
         (name for name in METRICS if within[name]["auc"]["ci"] is not None),
         key=lambda name: -within[name]["auc"]["value"],
     )
-    best = ", ".join(f"{name} {_cell(within[name]).strip('*')}" for name in ranked[:3])
+    best = ", ".join(f"{name} {_plain(within[name])}" for name in ranked[:3])
     short = "gold patch is short (no patch looked at)"
     return [
         "## In words",
         "",
         f"- Within tasks ({within['similarity']['auc']['n']} tasks on which two or three systems "
         f"differ), the best are {best}.",
-        f"- How short the gold patch is separates at {_cell(pooled[short]).strip('*')} in the pool "
+        f"- How short the gold patch is separates at {_plain(pooled[short])} in the pool "
         "without looking at any patch: part of what a metric shows across tasks is that easy tasks "
         "are easy. Within tasks it is worth nothing, by construction.",
     ]
@@ -316,6 +320,8 @@ CAUTION = [
     "resolved under its run; all 79 equal its predictions, and its other tasks count as not "
     "resolved. The 100 tasks of mini-swe-agent are two repositories (astropy, django): its "
     "intervals are nearly empty statements. Lite dev has 23 tasks, scored twice.",
+    "- Within tasks most pairs are django's (92 of 127 here): the intervals rest on little, and "
+    "may be far too wide or too narrow.",
     "- The published patches are what each system submitted after its own checks; patches that a "
     "system discarded are not seen. All of them parse, so `parses` has nothing to separate.",
     "- `applies` and the function metrics need clones of the repositories, which were not at hand: "

@@ -121,7 +121,12 @@ def small_sample_t(ratio: Ratio, settings: Settings) -> Metric:
     if error is None:
         return replace(metric, reason="one cluster holds nearly every token: no interval")
     half = error.half_width(settings.alpha)
-    return replace(metric, ci=(value - half, value + half), design_effect=ratio.design_effect())
+    return replace(
+        metric,
+        ci=(value - half, value + half),
+        design_effect=ratio.design_effect(),
+        reason=metric.reason or error.reason,
+    )
 
 
 def naive_t(ratio: Ratio, settings: Settings, *, method: str = NAIVE_T) -> Metric:

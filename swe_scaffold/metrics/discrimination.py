@@ -159,7 +159,8 @@ def _with_interval(
     low, high = (1 / (1 + math.exp(-_bounded(centre + side))) for side in (-half, half))
     independent = math.sqrt(sum(_variance(placed[part]) for part in (flags, ~flags)))
     effect = (error.standard_error / independent) ** 2 if independent > 0 else None
-    return replace(metric, ci=(low, high), design_effect=effect)
+    reason = metric.reason or error.reason
+    return replace(metric, ci=(low, high), design_effect=effect, reason=reason)
 
 
 def _mean(placed: Floats, part: Flags, clusters: Sequence[str], auc: float) -> Mean:

@@ -92,7 +92,7 @@ def clustered_share(
     # The interval depends on quantile^2 / n only, so the larger of the two has the larger interval.
     quantile = max(z, student_t_quantile(1 - settings.alpha / 2, error.df) * math.sqrt(effect))
     interval = _wilson(share, len(rows), quantile)
-    return replace(bare, ci=interval, design_effect=effect)
+    return replace(bare, ci=interval, design_effect=effect, reason=bare.reason or error.reason)
 
 
 def mcnemar(
@@ -238,4 +238,5 @@ def _difference(
     # The larger p-value belongs to the wider interval: it is below alpha where that excludes 0.
     p_clustered = p_value(mean, error.standard_error, error.df)
     p_independent = math.erfc(abs(mean) / independent / math.sqrt(2))
-    return replace(bare, ci=interval, design_effect=effect), max(p_clustered, p_independent)
+    compared = replace(bare, ci=interval, design_effect=effect, reason=bare.reason or error.reason)
+    return compared, max(p_clustered, p_independent)

@@ -21,6 +21,8 @@ from swe_scaffold.errors import UsageError
 from swe_scaffold.metrics.bootstrap import Floats
 from swe_scaffold.metrics.distributions import student_t_quantile, student_t_sf
 
+# As few as the simulated settings went down to; what they cover below is not known.
+ROUGH_DF = 2.0
 _ALL = 1 - 1e-12
 
 
@@ -43,6 +45,13 @@ class ClusteredError:
 
     standard_error: float
     df: float
+
+    @property
+    def reason(self) -> str | None:
+        """Why the interval is a rough guide, where a few clusters hold nearly everything."""
+        if self.df >= ROUGH_DF:
+            return None
+        return f"few clusters dominate ({self.df:.1f} degrees of freedom): a rough guide"
 
     def half_width(self, alpha: float) -> float:
         """Return half the width of the (1 - alpha) interval."""

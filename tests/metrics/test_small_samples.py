@@ -10,6 +10,8 @@ import pytest
 
 from swe_scaffold.errors import UsageError
 from swe_scaffold.metrics.clustered import Ratio, Settings, clustered_t, small_sample_t
+from swe_scaffold.metrics.discrimination import separation
+from swe_scaffold.metrics.shares import clustered_share, mcnemar
 from swe_scaffold.metrics.small_samples import (
     ClusteredError,
     Mean,
@@ -112,6 +114,25 @@ def test_the_small_sample_interval_of_a_ratio_is_wider_where_a_cluster_dominates
     heavy = Ratio("mean", "nats/token", (1.0, 2.0), (1e15, 1.0), ("a", "b"), tokens=2)
     assert small_sample_t(heavy, Settings()).ci is None
     assert "nearly every token" in (small_sample_t(heavy, Settings()).reason or "")
+
+
+def test_clusters_that_dominate_are_named() -> None:
+    sizes = [90, 5, 5, 5, 5, 5, 5, 5, 5]
+    clusters = [f"c{name}" for name, size in enumerate(sizes) for _ in range(size)]
+    stream = np.random.default_rng(1)
+    values = stream.normal(size=len(clusters))
+    ones = (1.0,) * len(clusters)
+    ratio = Ratio("mean", "nats/token", tuple(values), ones, tuple(clusters), tokens=0)
+    flags = (values > 0.2).tolist()
+    for metric in (
+        small_sample_t(ratio, Settings()),
+        clustered_share("s", flags, clusters, Settings()),
+        mcnemar(flags, (values > 0.5).tolist(), clusters, Settings()).difference,
+        separation(stream.normal(size=len(flags)).tolist(), flags, clusters, Settings()).auc,
+    ):
+        assert metric.ci is not None
+        assert "few clusters dominate" in (metric.reason or "")
+    assert clustered_t(ratio, Settings()).reason is None
 
 
 def test_p_values_are_students() -> None:
