@@ -47,7 +47,8 @@ def _model_lines(model: Mapping[str, Any], report: Mapping[str, Any]) -> list[st
     lines = [f"model: {_model(model)}"]
     lines += comparison_lines("model - baseline", comparison)
     lines += [
-        f"  {effect['ci_method']}, {effect['clusters']} clusters by {comparison['cluster_by']}; "
+        f"  {effect['ci_method']}, {effect['clusters']} clusters by {comparison['cluster_by']}",
+        f"  for few or unequal clusters: {number(comparison['effect_small_sample'])}; "
         f"cluster bootstrap {number(comparison['effect_bootstrap'])}",
         f"  sign flip of clusters: p {p_text(flip['p_value'])}{adjusted} "
         f"(at best {p_text(flip['smallest_p'])})",

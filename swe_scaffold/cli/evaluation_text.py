@@ -28,6 +28,8 @@ def evaluation_text(report: Mapping[str, Any]) -> str:
         f"labels: {counts({name: label['count'] for name, label in part['labels'].items()})}",
         f"intervals: {part['nll']['ci_method']}, by {unit}",
     ]
+    small = number(part["nll_small_sample"])
+    lines.append(f"NLL, interval for few or unequal clusters: {small}")
     if report["comparison"]:
         lines += ["", *comparison_lines("tuned - base", report["comparison"])]
     lines += control_lines(report["shuffled_prompts"])
@@ -78,7 +80,7 @@ def could_have_found(difference: Mapping[str, Any]) -> str:
     least = difference["minimum_detectable_effect"]
     if difference["verdict"] != "no difference shown" or least is None:
         return ""
-    return f" (one of {least:.2g} would be found 4 times in 5)"
+    return f" (detectable: about {least:.2g})"
 
 
 def _health_lines(health: Mapping[str, Any]) -> list[str]:

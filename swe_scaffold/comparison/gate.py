@@ -1,4 +1,4 @@
-"""Whether a model may take another's place: only where the interval says so, and its answers do.
+"""Whether a model may take another's place: only where the intervals say so, and its answers do.
 
 A gate never passes for want of data: no interval, no pass.
 """
@@ -23,7 +23,7 @@ _WORSE_WHEN_RARER = ("stopped", "parseable")
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`better`: the whole interval lies below -margin; `not-worse`: it lies below +margin.
+    """`better`: both intervals lie below -margin; `not-worse`: they lie below +margin.
 
     `margin` is in the effect's unit; None is 0 for `better` and 0.02 for `not-worse`.
 
@@ -47,7 +47,7 @@ class Gate:
 
     @property
     def limit(self) -> float:
-        """What the upper end of the interval must lie below."""
+        """What the upper ends of the intervals must lie below."""
         if self.wanted == "better":
             return -(self.margin or 0.0)
         return NOT_WORSE_MARGIN if self.margin is None else self.margin
@@ -70,18 +70,17 @@ def judged(
     settings: EvaluationConfig,
 ) -> Judgement:
     """Judge one model against the baseline, by its likelihoods and by the health of its answers."""
-    effect = comparison.effect
-    if effect.ci is None:
-        against = [f"no interval: {effect.reason}"]
-    elif effect.ci[1] < gate.limit:
-        against = []
-    else:
-        against = [
-            f"the upper end of the difference, {effect.ci[1]:.4g} {effect.unit}, is not below "
-            f"{gate.limit:g}"
-        ]
+    against = []
+    for effect in (comparison.effect, comparison.effect_small_sample):
+        if effect.ci is None:
+            against.append(f"no interval: {effect.reason} ({effect.ci_method})")
+        elif effect.ci[1] >= gate.limit:
+            against.append(
+                f"the upper end of the difference, {effect.ci[1]:.4g} {effect.unit} "
+                f"({effect.ci_method}), is not below {gate.limit:g}"
+            )
     against += _worse_answers(health or {}, settings.alpha)
-    fine = f"the whole interval lies below {gate.limit:g} {effect.unit}"
+    fine = f"both intervals lie below {gate.limit:g} {comparison.effect.unit}"
     return Judgement(not against, gate.wanted, gate.limit, tuple(against or [fine]))
 
 

@@ -60,6 +60,7 @@ class PairedComparison:
     """
 
     effect: Metric
+    effect_small_sample: Metric
     effect_bootstrap: Metric
     perplexity_ratio: Metric | None
     base_nll: float
@@ -108,6 +109,7 @@ def compare(
     effect = whole.effect
     return PairedComparison(
         effect=effect,
+        effect_small_sample=whole.effect_small_sample,
         effect_bootstrap=cluster_bootstrap(ratio, settings),
         perplexity_ratio=exponentiated(effect, "perplexity_ratio", "tuned / base")
         if per == "token"

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from swe_scaffold.errors import UsageError
-from swe_scaffold.metrics.distributions import wilson_interval
-from swe_scaffold.metrics.shares import exact_binomial
+from swe_scaffold.metrics.clustered import Settings
+from swe_scaffold.metrics.shares import exact_binomial, wilson_share
 from swe_scaffold.patches import Extraction, ReadFile, extract_patch
 from swe_scaffold.types import Example, Metric
 
@@ -25,7 +25,6 @@ LOOKED_AT = 100_000
 FLAGS = ("stopped", "empty", "repeated", "parseable")
 _PATCHES = ("patch", "test_patch")
 _DIFF_STARTS = ("diff --git ", "--- ")
-WILSON = "Wilson, if examples were independent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +156,4 @@ def _flag(name: str) -> Callable[[Health], bool | None]:
 
 def _share(rows: Sequence[Health], name: str, alpha: float) -> Metric:
     values = [value for value in map(_flag(name), rows) if value is not None]
-    count, n = sum(values), len(values)
-    return Metric(
-        metric=name,
-        value=count / n if n else None,
-        unit="share of answers",
-        n=n,
-        tokens=0,
-        clusters=n,
-        ci=wilson_interval(count, n, alpha=alpha) if n else None,
-        ci_method=WILSON,
-        level=1 - alpha,
-        reason=None if n else "no answer was asked for it",
-    )
+    return wilson_share(name, values, Settings(alpha=alpha), unit="share of answers")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -22,14 +22,14 @@ from swe_scaffold.metrics.clustered import (
     clustered_t,
     exponentiated,
     naive_t,
+    small_sample_t,
 )
-from swe_scaffold.metrics.distributions import wilson_interval
+from swe_scaffold.metrics.shares import wilson_share
 from swe_scaffold.metrics.slices import GROUP, cluster_labels, slices
 from swe_scaffold.types import ExampleScore, Metric, SpeedrunLabel
 
 NATS_PER_TOKEN = "nats/token"
 WITHIN_GROUP_T = "t over the examples of this group"
-WILSON = "Wilson, if examples were independent"
 # Far beyond any likelihood; squares of sums must stay finite.
 LARGEST_NLL = 1e100
 
@@ -86,6 +86,7 @@ class LikelihoodSummary:
     nll: Metric
     perplexity: Metric
     bits_per_byte: Metric
+    nll_small_sample: Metric
     nll_bootstrap: Metric
     nll_naive: Metric
     quantiles: ExampleQuantiles
@@ -129,6 +130,7 @@ def summarise(
         nll=nll,
         perplexity=exponentiated(nll, "perplexity", "per token"),
         bits_per_byte=by_cluster(_bits_ratio(rows, clusters)),
+        nll_small_sample=small_sample_t(ratio, settings),
         nll_bootstrap=cluster_bootstrap(ratio, settings),
         nll_naive=naive_t(ratio, settings),
         quantiles=_quantiles(rows),
@@ -137,7 +139,7 @@ def summarise(
             for table, parts in slices(rows, cluster_by).items()
         },
         by_class=_by_class(rows, clusters, settings),
-        labels=_label_counts(rows, nll, settings),
+        labels=_label_counts(rows, settings),
         totals=_totals(rows, nll, cluster_by),
     )
 
@@ -253,24 +255,11 @@ def _slices(
     return table
 
 
-def _label_counts(
-    rows: Sequence[ExampleScore], nll: Metric, settings: Settings
-) -> dict[str, LabelCount]:
+def _label_counts(rows: Sequence[ExampleScore], settings: Settings) -> dict[str, LabelCount]:
     table = {}
     for label in SpeedrunLabel:
-        count = sum(row.label == label for row in rows)
-        share = replace(
-            nll,
-            metric="label_share",
-            value=count / len(rows),
-            unit="share of examples",
-            clusters=len(rows),
-            ci=wilson_interval(count, len(rows), alpha=settings.alpha),
-            ci_method=WILSON,
-            design_effect=None,
-            reason=None,
-        )
-        table[label.value] = LabelCount(count, share)
+        flags = [row.label == label for row in rows]
+        table[label.value] = LabelCount(sum(flags), wilson_share("label_share", flags, settings))
     return table
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.metrics.bootstrap import Floats
-from swe_scaffold.metrics.clustered import Ratio, Settings, clustered_t, naive_t
+from swe_scaffold.metrics.clustered import Ratio, Settings, clustered_t, naive_t, small_sample_t
 from swe_scaffold.metrics.distributions import normal_quantile
 from swe_scaffold.metrics.likelihood import NATS_PER_TOKEN, WITHIN_GROUP_T
 from swe_scaffold.metrics.slices import members
@@ -60,13 +60,15 @@ class RowCounts:
 class Difference:
     """A difference between two models over some rows, and what can be said of it.
 
-    `effect` is tuned - base. `p_value` is that of the sign flip, `p_holm` the same adjusted for all
+    `effect` is tuned - base; `effect_small_sample` has the interval that holds its level with few
+    or unequal clusters too. `p_value` is that of the sign flip, `p_holm` the same adjusted for all
     of its table. `minimum_detectable_effect` (in the effect's unit) is the true effect that such a
     comparison finds in 80 % of repetitions. `verdict` is "better", "worse" or "no difference
     shown".
     """
 
     effect: Metric
+    effect_small_sample: Metric
     rows: RowCounts
     p_value: float
     p_holm: float | None
@@ -82,13 +84,15 @@ def difference(ratio: Ratio, settings: Settings, *, within_group: bool = False) 
         ratio = replace(ratio, clusters=clusters)
     else:
         effect = clustered_t(ratio, settings)
+    small = small_sample_t(ratio, settings)
     return Difference(
         effect=effect,
+        effect_small_sample=small,
         rows=count_rows(ratio),
         p_value=sign_flip(ratio, settings).p_value,
         p_holm=None,
         minimum_detectable_effect=minimum_detectable_effect(ratio, settings.alpha),
-        verdict=verdict(effect),
+        verdict=verdict(effect, small),
     )
 
 
@@ -207,10 +211,14 @@ def minimum_detectable_effect(ratio: Ratio, alpha: float) -> float | None:
     return (normal_quantile(1 - alpha / 2) + normal_quantile(POWER)) * max(errors[0], errors[1])
 
 
-def verdict(effect: Metric) -> str:
-    """Return "better" or "worse" only where the interval excludes zero."""
-    if effect.value is None or effect.ci is None or abs(effect.value) <= EQUAL_WITHIN:
+def verdict(effect: Metric, small_sample: Metric) -> str:
+    """Return "better" or "worse" only where both intervals exclude zero.
+
+    The headline alone would claim too often where a few clusters hold most rows.
+    """
+    both = [metric.ci for metric in (effect, small_sample) if metric.ci is not None]
+    if effect.value is None or len(both) < 2 or abs(effect.value) <= EQUAL_WITHIN:
         return NOTHING_SHOWN
-    if effect.ci[1] < 0:
+    if max(high for _, high in both) < 0:
         return BETTER
-    return WORSE if effect.ci[0] > 0 else NOTHING_SHOWN
+    return WORSE if min(low for low, _ in both) > 0 else NOTHING_SHOWN

@@ -281,8 +281,8 @@ def _other_intervals(report: Mapping[str, Any]) -> Html:
     part, _ = _part(report)
     lines = []
     for label, tree, keys in (
-        ("NLL, tuned", part, ("nll", "nll_bootstrap", "nll_naive")),
-        ("tuned − base", branch(report, "comparison"), ("effect", "effect_bootstrap")),
+        ("NLL, tuned", part, ("nll", "nll_small_sample", "nll_bootstrap", "nll_naive")),
+        ("tuned − base", branch(report, "comparison"), ("effect", "effect_small_sample", "effect_bootstrap")),
     ):
         for key in keys:
             estimate = Estimate.read(tree.get(key))

@@ -147,6 +147,19 @@ def test_a_gain_of_one_group_alone_is_not_shown(pair: Callable[..., Pair]) -> No
     assert report.effect.design_effect > 5
 
 
+def test_a_verdict_needs_the_interval_for_unequal_clusters_too(pair: Callable[..., Pair]) -> None:
+    # Two clusters hold two thirds of the rows, as in SWE-bench Lite.
+    sizes = [114, 77, 23, 23, 17, 16, 6, 6, 6, 5, 4, 3]
+    shifts = [-1.0, -0.4, *[0.2, -0.6] * 5]
+    differences = [shift for size, shift in zip(sizes, shifts, strict=True) for _ in range(size)]
+    groups = [group for group, size in enumerate(sizes) for _ in range(size)]
+    report = compare(*pair(differences, groups), iterations=99)
+    assert report.effect.ci is not None
+    assert report.effect_small_sample.ci is not None
+    assert report.effect.ci[1] < 0 < report.effect_small_sample.ci[1]
+    assert report.verdict == "no difference shown"
+
+
 def test_sign_flips_are_those_of_brute_force(pair: Callable[..., Pair]) -> None:
     differences = [-3.0, 1.0, -2.5, -0.5, 2.0, -4.0, 0.25, -1.0]
     groups = ["a", "a", "b", "c", "c", "d", "e", "e"]
