@@ -41,7 +41,13 @@ BASE = "base"
 
 
 def evaluate_model(model: str | Path, data: Path | str, **options: Any) -> Evaluation:
-    """Score one model; see `evaluate_models` for the options and errors."""
+    """Score one model.
+
+    Args:
+        model: A run folder (or any PEFT folder with `base`), a model folder or a hub id.
+        data: Rows as `train` takes them.
+        options: Those of `evaluate_models`, whose errors are raised too.
+    """
     return evaluate_models([model], data, **options)[0]
 
 
