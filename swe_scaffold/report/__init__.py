@@ -6,7 +6,6 @@
 - `audit_page.py`, `audit_tables.py`: the page of an audit.
 - `result.py`, `progress.py`, `accounts.py`: the sections of a page.
 - `charts.py`, `plots.py`, `scales.py`: SVG drawn by us.
-- `numbers.py`: digits that follow the interval.
 - `html.py`, `style.py`: the one escape, elements, the page shell and its look.
 
 Numbers are made in `metrics`; nothing here computes a statistic or loads a model.

@@ -9,6 +9,17 @@ from dataclasses import asdict
 from typing import Any
 
 from swe_scaffold.config import EvaluationConfig
+from swe_scaffold.numbers import (
+    Estimate,
+    branch,
+    count,
+    counted,
+    finite,
+    pick,
+    texts,
+    whole,
+    wording,
+)
 from swe_scaffold.report.charts import Words, figure, histogram
 from swe_scaffold.report.html import (
     NOTHING,
@@ -23,17 +34,6 @@ from swe_scaffold.report.html import (
     table,
 )
 from swe_scaffold.report.material import Material
-from swe_scaffold.report.numbers import (
-    Estimate,
-    branch,
-    count,
-    counted,
-    finite,
-    pick,
-    texts,
-    whole,
-    wording,
-)
 from swe_scaffold.report.plots import Bars, Share, bar_plot, share_bar
 from swe_scaffold.report.verdict import PARTS
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swe_scaffold.numbers import Estimate, count, counted
 from swe_scaffold.report.audit_tables import (
     contamination,
     files,
@@ -32,7 +33,6 @@ from swe_scaffold.report.html import (
     section,
     table,
 )
-from swe_scaffold.report.numbers import Estimate, count, counted
 from swe_scaffold.report.plots import Bars, bar_plot
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.audit.benchmarks import RULES
 from swe_scaffold.audit.coverage import WAYS
+from swe_scaffold.numbers import count, percent
 from swe_scaffold.report.html import (
     NOTHING,
     Html,
@@ -19,7 +20,6 @@ from swe_scaffold.report.html import (
     section,
     table,
 )
-from swe_scaffold.report.numbers import count, percent
 
 if TYPE_CHECKING:
     from swe_scaffold.audit import AuditReport, FileReport

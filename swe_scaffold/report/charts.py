@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from swe_scaffold.numbers import count
 from swe_scaffold.report.html import NOTHING, Html, details, element, join
-from swe_scaffold.report.numbers import count
 from swe_scaffold.report.scales import Scale, scale, span, text_width
 
 WIDE, NARROW = 720.0, 360.0

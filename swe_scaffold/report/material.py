@@ -14,7 +14,7 @@ from typing import Any
 
 from swe_scaffold.errors import UsageError
 from swe_scaffold.files import disk_errors
-from swe_scaffold.report.numbers import branch, counted, finite, pick, whole, wording
+from swe_scaffold.numbers import branch, counted, finite, pick, whole, wording
 
 METRICS, MANIFEST, RUN, EVALUATION = "metrics.jsonl", "manifest.json", "run.json", "evaluation"
 

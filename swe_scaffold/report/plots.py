@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from swe_scaffold.numbers import Estimate, count, shown
 from swe_scaffold.report.charts import Words, dot, drawing, line, rectangle, text
 from swe_scaffold.report.html import NOTHING, Html, element
-from swe_scaffold.report.numbers import Estimate, count, shown
 from swe_scaffold.report.scales import Scale, scale, shortened, span, text_width
 
 _BOTTOM, _RIGHT = 40.0, 14.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from swe_scaffold.numbers import count, counted, finite, fixed, percent, pick, point
 from swe_scaffold.report.charts import Point, Series, Words, figure, line_chart
 from swe_scaffold.report.html import NOTHING, Html, paragraph, section, table
 from swe_scaffold.report.material import HoldOut, Material, Step
-from swe_scaffold.report.numbers import count, counted, finite, fixed, percent, pick, point
 from swe_scaffold.report.scales import span
 from swe_scaffold.report.verdict import UNIT
 

@@ -5,6 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from swe_scaffold.numbers import (
+    Estimate,
+    branch,
+    count,
+    counted,
+    finite,
+    percent,
+    pick,
+    point,
+    shown,
+    whole,
+    wording,
+)
 from swe_scaffold.report.charts import Words, figure
 from swe_scaffold.report.html import (
     NOTHING,
@@ -18,19 +31,6 @@ from swe_scaffold.report.html import (
     table,
 )
 from swe_scaffold.report.material import Material
-from swe_scaffold.report.numbers import (
-    Estimate,
-    branch,
-    count,
-    counted,
-    finite,
-    percent,
-    pick,
-    point,
-    shown,
-    whole,
-    wording,
-)
 from swe_scaffold.report.plots import Bars, Dot, bar_plot, dot_plot
 from swe_scaffold.report.verdict import (
     CONTROL,

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from swe_scaffold.numbers import counted, pick, texts, whole, wording
 from swe_scaffold.report.accounts import commands, configuration, labels, ledger, lengths
 from swe_scaffold.report.html import NOTHING, Html, element, join_lines, page, paragraph
 from swe_scaffold.report.material import Material, gather
-from swe_scaffold.report.numbers import counted, pick, texts, whole, wording
 from swe_scaffold.report.progress import training
 from swe_scaffold.report.result import groups, result, token_classes
 

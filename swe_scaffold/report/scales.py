@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from swe_scaffold.report.numbers import fixed, scientific
+from swe_scaffold.numbers import fixed, scientific
 
 FONT_SIZE = 12.0
 _LETTER = 0.6

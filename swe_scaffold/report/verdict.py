@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from swe_scaffold.report.material import HoldOut, Material
-from swe_scaffold.report.numbers import (
+from swe_scaffold.numbers import (
+    EQUAL_WITHIN,
     Estimate,
+    Kind,
     branch,
+    claim,
     counted,
     decimals,
     finite,
@@ -24,15 +26,12 @@ from swe_scaffold.report.numbers import (
     whole,
     wording,
 )
+from swe_scaffold.report.material import HoldOut, Material
 
-# What evaluation promises to reproduce; a smaller difference is none.
-EQUAL_WITHIN = 1e-6
 UNIT = "nats per response token"
 # Spaces that do not break keep an expression on one line.
 DIFFERENCE, CONTROL = "tuned\u00a0−\u00a0base", "own\u00a0−\u00a0other"
 PARTS = ("unseen", "trained")
-
-Kind = Literal["better", "worse", "none", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +41,6 @@ class Sentence:
     kind: Kind
     lead: str
     text: str
-
-
-def claim(comparison: Mapping[str, Any]) -> Kind:
-    """Return what an interval supports: better, worse, none shown, or silent without one."""
-    effect = Estimate.read(comparison.get("effect"))
-    if effect is None or effect.interval is None:
-        return "silent"
-    kind: Kind = "none"
-    if effect.excludes_zero and abs(effect.value) > EQUAL_WITHIN:
-        kind = "better" if effect.value < 0 else "worse"
-    recorded = comparison.get("verdict")
-    return kind if recorded in (None, kind) else "none"
 
 
 def headline(material: Material) -> Sentence:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swe_scaffold.numbers import Estimate
 from swe_scaffold.report.charts import (
     NARROW,
     WIDE,
@@ -23,7 +24,6 @@ from swe_scaffold.report.charts import (
     thinned,
 )
 from swe_scaffold.report.html import Html
-from swe_scaffold.report.numbers import Estimate
 from swe_scaffold.report.plots import Bars, Dot, Share, bar_plot, dot_plot, share_bar
 from swe_scaffold.report.scales import scale, shortened, span, text_width
 

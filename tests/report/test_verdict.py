@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_scaffold.numbers import claim
 from swe_scaffold.report.material import HoldOut, Material
-from swe_scaffold.report.verdict import claim, control, headline, warnings
+from swe_scaffold.report.verdict import control, headline, warnings
 from tests.report import sample
 
 CLAIMS = ("lower", "higher", "better", "worse", "below zero", "above zero", "likelier")

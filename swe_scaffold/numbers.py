@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+Kind = Literal["better", "worse", "none", "silent"]
+# What evaluation promises to reproduce; a smaller difference is none.
+EQUAL_WITHIN = 1e-6
 _MOST_DECIMALS = 6
 _PLAIN_BELOW = 1e7
 _PLAIN_FROM = 1e-4
@@ -60,6 +63,18 @@ class Estimate:
         if self.low is None or self.high is None or not self.low <= self.value <= self.high:
             return False
         return self.high < 0 or self.low > 0
+
+
+def claim(comparison: Mapping[str, Any]) -> Kind:
+    """Return what an interval supports: better, worse, none shown, or silent without one."""
+    effect = Estimate.read(comparison.get("effect"))
+    if effect is None or effect.interval is None:
+        return "silent"
+    kind: Kind = "none"
+    if effect.excludes_zero and abs(effect.value) > EQUAL_WITHIN:
+        kind = "better" if effect.value < 0 else "worse"
+    recorded = comparison.get("verdict")
+    return kind if recorded in (None, kind) else "none"
 
 
 def finite(value: object) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_scaffold.report.numbers import Estimate, decimals, finite, fixed, point, shown, whole
+from swe_scaffold.numbers import Estimate, decimals, finite, fixed, point, shown, whole
 
 
 @pytest.mark.parametrize(
