@@ -1,23 +1,25 @@
-"""What a model's name stands for: a base, or an adapter whose manifest names base and past.
+"""What a model's name stands for: a base, an adapter, or one merged; a manifest names its past.
 
 Weights are loaded by the engine, rows rendered by `rendering`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from swe_scaffold.config import TrainingConfig
-from swe_scaffold.errors import IntegrityError, UsageError
+from swe_scaffold.errors import IntegrityError, ScaffoldError, UsageError
 from swe_scaffold.jsonl import loads_strict
 from swe_scaffold.manifest import read_manifest, verify_files
 from swe_scaffold.rendering import Renderer
 from swe_scaffold.terminal import show
 
 WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+MODEL_CONFIG = "config.json"
 RUN, MANIFEST, TRAINED_ROWS = "run.json", "manifest.json", "trained_rows.json"
 
 
@@ -25,7 +27,8 @@ RUN, MANIFEST, TRAINED_ROWS = "run.json", "manifest.json", "trained_rows.json"
 class ModelReference:
     """A model folder or hub id, or an adapter with its base and its past.
 
-    `tokenizer` holds the hashes of the tokenizer and of the template the adapter was trained with.
+    A merged model is its own base, and keeps the past of its adapter. `tokenizer` holds the hashes
+    of the tokenizer and of the template the adapter was trained with.
     """
 
     name: str
@@ -55,7 +58,7 @@ def find_model(model: str, *, base: str | None = None) -> ModelReference:
     if not (folder / ADAPTER_CONFIG).is_file():
         if base is not None:
             raise UsageError("--base is for adapters, and this is none", where=model)
-        return ModelReference(model, model)
+        return _merged(folder, model) or ModelReference(model, model)
     if (folder / MANIFEST).is_file():
         return _own_adapter(folder, model, base)
     if base is None:
@@ -84,24 +87,57 @@ def renderer_of(
 
 
 def _own_adapter(folder: Path, name: str, base: str | None) -> ModelReference:
-    manifest = read_manifest(folder / MANIFEST)
-    try:
-        files, entry = manifest["files"], manifest["base"]
-        if not {WEIGHTS, ADAPTER_CONFIG, TRAINED_ROWS} <= set(files):
-            raise IntegrityError("the manifest does not name every file", where=str(folder))
-        verify_files(folder, files)
-        training, prints = manifest["config"]["training"], manifest["fingerprint"]
-        return ModelReference(
-            name,
-            base or _base_of(folder, entry, str(training["model_name"])),
+    with _malformed(folder):
+        manifest = _verified(folder, {WEIGHTS, ADAPTER_CONFIG, TRAINED_ROWS})
+        entry = manifest["base"]
+        given = str(manifest["config"]["training"]["model_name"])
+        return replace(
+            _with_past(
+                folder, manifest, ModelReference(name, base or _base_of(folder, entry, given))
+            ),
             adapter=folder,
             base_sha256=str(entry["sha256"]),
-            adapter_sha256=str(files[WEIGHTS]["sha256"]),
-            tokenizer=(str(prints["tokenizer"]), str(prints["template"])),
-            trained=_trained_rows(folder),
-            max_length=int(training["max_length"]),
-            min_prompt_tokens=int(training["min_prompt_tokens"]),
+            adapter_sha256=str(manifest["files"][WEIGHTS]["sha256"]),
         )
+
+
+def _merged(folder: Path, name: str) -> ModelReference | None:
+    """Return a merged model that `export` wrote, None for any other folder or name."""
+    if not (folder / TRAINED_ROWS).is_file() or not (folder / MANIFEST).is_file():
+        return None
+    with _malformed(folder):
+        manifest = _verified(folder, {MODEL_CONFIG, TRAINED_ROWS})
+        sha256 = str(manifest["model"]["sha256"])
+        return _with_past(folder, manifest, ModelReference(name, name, base_sha256=sha256))
+
+
+def _verified(folder: Path, names: set[str]) -> dict[str, Any]:
+    manifest = read_manifest(folder / MANIFEST)
+    files = manifest["files"]
+    if not names <= set(files):
+        raise IntegrityError("the manifest does not name every file", where=str(folder))
+    verify_files(folder, files)
+    return manifest
+
+
+def _with_past(folder: Path, manifest: Mapping[str, Any], model: ModelReference) -> ModelReference:
+    training, prints = manifest["config"]["training"], manifest["fingerprint"]
+    return replace(
+        model,
+        tokenizer=(str(prints["tokenizer"]), str(prints["template"])),
+        trained=_trained_rows(folder),
+        max_length=int(training["max_length"]),
+        min_prompt_tokens=int(training["min_prompt_tokens"]),
+    )
+
+
+@contextlib.contextmanager
+def _malformed(folder: Path) -> Iterator[None]:
+    """Turn what a malformed manifest makes fail into one error."""
+    try:
+        yield
+    except ScaffoldError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise IntegrityError(
             f"the manifest is malformed: {type(error).__name__} {show(error)}", where=str(folder)
@@ -111,7 +147,8 @@ def _own_adapter(folder: Path, name: str, base: str | None) -> ModelReference:
 def _base_of(folder: Path, entry: Mapping[str, Any], given: str) -> str:
     if not entry.get("local"):
         return str(entry["name"])
-    for candidate in (folder / str(entry["path"]), Path(given)):
+    places = [folder / str(entry["path"])] if "path" in entry else []
+    for candidate in (*places, Path(given)):
         if (candidate / "config.json").is_file():
             return str(candidate)
     raise IntegrityError(

@@ -104,6 +104,7 @@ def application() -> typer.Typer:
     from swe_scaffold.cli import (  # noqa: F401 registration is their import
         data,
         evaluating,
+        exporting,
         inspecting,
         mining,
         model,

@@ -27,6 +27,7 @@ ORDER = (
     "evaluate",
     "compare",
     "predict",
+    "export",
 )
 COMMON = ("json_output", "offline", "quiet", "verbose", "debug", "help")
 COMMON_SPELLINGS = ("--json", "--offline", "-q", "--quiet", "-v", "--verbose", "--debug")

@@ -4,6 +4,8 @@
 - `model.py`: base weights from safetensors only, every tensor accounted for.
 - `adapter.py`: LoRA adapters on and off a base, as standard PEFT folders.
 - `loading.py`: from a model's reference to base and adapter, loaded.
+- `merging.py`: an adapter added to its base's weights, files to files.
+- `equality.py`: proof that a merged model is base + adapter.
 - `loss.py`: the negative log-likelihood of the supervised positions, and nothing else.
 - `attention.py`: rows in one stream, each attending to itself alone.
 - `batches.py`: rows to padded tensors or a stream, and the order of rows over a run.

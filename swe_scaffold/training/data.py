@@ -44,6 +44,8 @@ class RunData:
     rows: int
     data_sha256: str
     holdout_sha256: str
+    path: Path | None = None
+    holdout_path: Path | None = None
     notes: tuple[str, ...] = ()
     prompts_cut: int = 0
     proof: dict[str, int] = field(default_factory=dict)
@@ -109,6 +111,8 @@ def prepare(
         rows=rows,
         data_sha256=file.sha256,
         holdout_sha256=holdout_sha256,
+        path=path,
+        holdout_path=beside if (beside := BuiltFiles.of(path).test).is_file() else None,
         notes=tuple(notes),
         prompts_cut=sum(1 for row in trained if row.prompt_cut),
         proof={

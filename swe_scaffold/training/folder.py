@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swe_scaffold.cards import ModelFacts, model_card
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.files import remove, write_bytes, write_json, write_text
 from swe_scaffold.manifest import SCHEMA, file_entries, provenance, read_manifest, write_manifest
 from swe_scaffold.rendering.tokens import TOKENIZER_FILES
 
 RUN, MANIFEST, METRICS, TIMING = "run.json", "manifest.json", "metrics.jsonl", "timing.jsonl"
+WEIGHTS = "adapter_model.safetensors"
 CHECKPOINTS, TRAINED_ROWS, SKIPPED = "checkpoints", "trained_rows.json", "skipped.jsonl"
 _OWN = (
     MANIFEST,
@@ -21,7 +23,7 @@ _OWN = (
     CHECKPOINTS,
     TRAINED_ROWS,
     SKIPPED,
-    "adapter_model.safetensors",
+    WEIGHTS,
     "adapter_config.json",
     "README.md",
     "evaluation",
@@ -138,43 +140,17 @@ def finish(folder: Path, content: Mapping[str, Any], *, names: Sequence[str]) ->
             "kind": "adapter",
             **provenance(),
             **content,
-            "files": file_entries(
-                folder, sorted(name for name in names if (folder / name).exists())
-            ),
+            "files": file_entries(folder, _present(folder, names)),
         },
     )
 
 
 def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write the model card: what was trained, on what, with which result."""
-    config, counts, result = facts["config"], facts["counts"], facts["result"]
-    training = config["training"]
-    held_out = result.get("eval_nll")
-    held_out = "not evaluated" if held_out is None else f"{held_out:.4f}"
-    lines = [
-        "---",
-        f"base_model: {json.dumps(facts['base_name'], allow_nan=False)}",
-        "library_name: peft",
-        "pipeline_tag: text-generation",
-        "tags: [lora, software-engineering]",
-        "---",
-        "",
-        f"# LoRA adapter for {facts['base_name']}",
-        "",
-        f"Trained on {counts['trained']} rows ({counts['target_tokens']} response tokens) for "
-        f"{result['steps']} optimizer steps; {counts['held_out']} rows were held out.",
-        "",
-        "| | |",
-        "| --- | --- |",
-        f"| data SHA-256 | `{facts['fingerprint']['data']}` |",
-        f"| base SHA-256 | `{facts['fingerprint']['base']}` |",
-        f"| LoRA | r {training['lora']['r']}, alpha {training['lora']['alpha']}, "
-        f"dropout {training['lora']['dropout']} |",
-        f"| learning rate | {training['learning_rate']} ({training['lr_scheduler_type']}) |",
-        f"| hold-out NLL per token | {held_out} |",
-        "",
-        "`manifest.json` holds the resolved configuration, the ledger and the hash of every file.",
-        "The hold-out number is a point; `swe-scaffold evaluate` gives it with its interval.",
-        "",
-    ]
-    write_text(folder / "README.md", "\n".join(lines))
+    manifest = {**provenance(), **facts, "files": file_entries(folder, _present(folder, [WEIGHTS]))}
+    card = model_card(ModelFacts(folder.resolve().name, "adapter", manifest))
+    write_text(folder / "README.md", card)
+
+
+def _present(folder: Path, names: Sequence[str]) -> list[str]:
+    return sorted(name for name in names if (folder / name).exists())

@@ -13,6 +13,7 @@ from swe_scaffold.config import SpeedrunConfig, TrainingConfig, dump_config
 
 if TYPE_CHECKING:
     from swe_scaffold.engine.model import BaseModel
+    from swe_scaffold.training.data import RunData
 
 # These change what is shown or kept, never the weights; the base has a hash of its own.
 _FREE_KEYS = ("output_dir", "report_to", "logging_steps", "save_total_limit", "model_name")
@@ -57,3 +58,19 @@ def base_entry(base: BaseModel, folder: Path) -> dict[str, Any]:
         # Relative to the run folder, so that the two can be moved together.
         entry["path"] = os.path.relpath(base.folder.resolve(), folder.resolve())
     return entry
+
+
+def data_entries(data: RunData, folder: Path) -> dict[str, Any]:
+    """Return how a manifest names the training file and its hold-out, and where they lay."""
+    return {
+        key: {
+            "name": path.name,
+            "sha256": sha256,
+            "path": os.path.relpath(path.resolve(), folder.resolve()),
+        }
+        for key, path, sha256 in (
+            ("data", data.path, data.data_sha256),
+            ("holdout", data.holdout_path, data.holdout_sha256),
+        )
+        if path is not None
+    }

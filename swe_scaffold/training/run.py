@@ -23,6 +23,7 @@ from swe_scaffold.training.data import RunData
 from swe_scaffold.training.plan import (
     base_entry,
     binding,
+    data_entries,
     plan_steps,
     round_up,
     rows_per_step,
@@ -350,6 +351,7 @@ class Run:
         facts = {
             "base_name": self.base.public_name,
             "base": base_entry(self.base, self.folder),
+            **data_entries(self.data, self.folder),
             "config": dump_config(self.config),
             "fingerprint": self.fingerprint,
             "changes": self.changes,

@@ -128,7 +128,7 @@ def test_the_card_says_what_was_trained(tmp_path: Path) -> None:
     }
     write_card(tmp_path, facts)
     card = (tmp_path / "README.md").read_text("utf-8")
-    assert card.startswith('---\nbase_model: "a: \\"strange\\" name"\nlibrary_name: peft\n')
+    assert card.startswith("---\nbase_model: 'a: \"strange\" name'\nlibrary_name: peft\n")
     assert "5 rows (50 response tokens) for 3 optimizer steps; 2 rows were held out" in card
     assert "| hold-out NLL per token | 1.2346 |" in card
     facts["result"] = {"steps": 3, "eval_nll": None}
