@@ -177,7 +177,6 @@ def _merge(facts: ModelFacts) -> list[str]:
     if facts.kind != "merged":
         return []
     proof = branch(facts.merge, "proof")
-    relative, share = (finite(proof.get(key)) for key in ("relative_difference", "tolerance"))
     rows = [
         ["stored as", shortened([plain(name) for name in texts(facts.merge.get("dtypes"))])],
         ["tensors compared", amount(proof.get("weights_compared"))],
@@ -186,28 +185,31 @@ def _merge(facts: ModelFacts) -> list[str]:
             "rows, supervised positions",
             f"{amount(proof.get('rows'))}, {amount(proof.get('positions'))}",
         ],
-        ["largest logit difference ÷ largest logit", _number(relative)],
-        ["tolerance", _number(share)],
-        ["root mean square of the difference", _number(finite(proof.get("difference_rms")))],
-        ["of what the adapter changes", _number(finite(proof.get("effect_rms")))],
-        [
-            "largest difference of a row's NLL per token",
-            _number(finite(proof.get("nll_difference"))),
-        ],
-        ["same most likely token", _number(finite(proof.get("argmax_agreement")))],
+        ["largest difference of a logit", _share(proof, "difference", "tolerance")],
+        ["its root mean square", _share(proof, "difference_rms", "tolerance_rms")],
+        ["root mean square of what the adapter changes", _share(proof, "effect_rms")],
+        ["largest difference of a row, nats per token", _number(proof, "nll_difference")],
+        ["same most likely token", _number(proof, "argmax_agreement")],
     ]
     lines = [
         "## Merge",
         "",
         f"The files were written, read again, and compared with base + adapter on rows of "
-        f"{told(facts.merge, 'rows', 'name')}: every weight, and the logits.",
+        f"{told(facts.merge, 'rows', 'name')}: every weight, and the logits. Differences of logits "
+        "are shares of the largest logit.",
         *table(["", ""], rows),
     ]
     return [*lines, *(f"- {plain(note)}" for note in texts(facts.merge.get("notes"))), ""]
 
 
-def _number(value: float | None) -> str:
+def _number(proof: Mapping[str, Any], key: str) -> str:
+    value = finite(proof.get(key))
     return MISSING if value is None else point(value)
+
+
+def _share(proof: Mapping[str, Any], key: str, allowed: str = "") -> str:
+    text = _number(proof, key)
+    return f"{text} ({_number(proof, allowed)} allowed)" if allowed else text
 
 
 def _limits(facts: ModelFacts) -> list[str]:

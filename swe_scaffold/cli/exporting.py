@@ -127,8 +127,9 @@ def _text(folder: Path, manifest: Mapping[str, Any], url: str | None) -> str:
             ("logits compared", f"{proof['positions']} positions of {proof['rows']} rows"),
             (
                 "difference",
-                f"{proof['relative_difference']:.2g} of the largest logit, "
-                f"{proof['tolerance']:.2g} allowed",
+                f"{proof['difference']:.2g} of the largest logit ({proof['tolerance']:.2g} "
+                f"allowed), root mean square {proof['difference_rms']:.2g} "
+                f"({proof['tolerance_rms']:.2g} allowed)",
             ),
             ("same top token", f"{100 * proof['argmax_agreement']:.4g} %"),
         ]

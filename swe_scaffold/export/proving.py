@@ -125,14 +125,15 @@ def prove(
         )
     if not equality.holds:
         raise IntegrityError(
-            f"its logits differ from base + adapter by {equality.relative_difference:.2g} of the "
-            f"largest, more than {equality.tolerance:.2g}",
+            f"its logits differ from base + adapter by {equality.difference:.2g} of the largest "
+            f"({equality.tolerance:.2g} allowed), {equality.difference_rms:.2g} in the root mean "
+            f"square ({equality.tolerance_rms:.2g} allowed)",
             where=where,
             hint="nothing was written; --dtype float32 rounds least",
         )
     reporter.say(
         f"equal to base + adapter: {weights[0]} tensors, and the logits of "
-        f"{equality.positions} positions within {equality.relative_difference:.1e} of the largest"
+        f"{equality.positions} positions within {equality.difference:.1e} of the largest"
     )
     return Proof(equality, merged.sha256, tuple(_notes(equality)))
 

@@ -22,7 +22,7 @@ PAGES = sorted(
 # Files that commands make or read; the last part of a path decides.
 MADE = re.compile(
     r".*(manifest|config|run|adapter_config|trained_rows|evaluation)\.json|\.venv.*"
-    r"|(data|artifacts|runs|checkpoints|evaluation)/.*|README\.md"
+    r"|(data|artifacts|runs|checkpoints|evaluation)/.*|(README|DATA_CARD)\.md"
 )
 PATH = re.compile(r"`([\w./-]+(?:\.(?:py|md|json|toml|txt|yaml)|/))`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
