@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from swe_scaffold.numbers import branch, wording
+
+# A path within a sentence, such as a note; its last part is kept.
+_WITHIN = re.compile(r"(?<![^\s\"'(=:])(?:~|\.\.)?/(?:[^\s/\"'();,]+/)*([^\s/\"'();,]+)")
 
 
 def published(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,7 +39,9 @@ def is_place(text: str) -> bool:
 
 def _public(value: Any) -> Any:
     if isinstance(value, str):
-        return PurePath(value).name or "elsewhere" if is_place(value) else value
+        if is_place(value):
+            return PurePath(value).name or "elsewhere"
+        return _WITHIN.sub(r"\1", value)
     if isinstance(value, Mapping):
         return {_public(key): _public(item) for key, item in value.items()}
     return [_public(item) for item in value] if isinstance(value, list | tuple) else value

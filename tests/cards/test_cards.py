@@ -270,6 +270,14 @@ def test_foreign_text_is_shown_and_does_nothing(text: str) -> None:
             assert len({len(re.findall(r"<t[hd]>", row)) for row in rows.split("</tr>")[:-1]}) == 1
 
 
+@pytest.mark.parametrize("text", [*HOSTILE, "a|b", "a\\|b"])
+def test_a_hostile_cell_stays_one_cell(text: str) -> None:
+    page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(
+        "\n".join(table(["a", "b"], [[plain(text), "last"]]))
+    )
+    assert "<td>last</td>" in page
+
+
 @given(st.text(max_size=60))
 def test_any_text_stays_one_cell_on_one_line(text: str) -> None:
     shown = plain(text)
@@ -300,10 +308,12 @@ def test_addresses_are_no_links() -> None:
 
 
 def test_a_published_manifest_names_no_place() -> None:
-    manifest = run(inputs=[{"path": "~/x/rows.jsonl"}], notes=["/opt/a/b"], other="data/rows.jsonl")
+    notes = ["splits of /home/someone/data; a/b / c", "from ~/someone/y.jsonl ('/opt/someone/z')"]
+    manifest = run(inputs=[{"path": "~/x/rows.jsonl"}], notes=notes, other="data/rows.jsonl")
     text = json.dumps(published(manifest))
     assert not re.search(r"someone|\.\./|~", text)
     assert published(manifest)["config"]["training"]["model_name"] == "qwen"
+    assert published(manifest)["notes"] == ["splits of data; a/b / c", "from y.jsonl ('z')"]
     assert published(manifest)["other"] == "data/rows.jsonl"
     assert published(manifest)["data"] == {"name": "rows.jsonl"}
     assert manifest["base"]["path"] == "../../models/qwen"

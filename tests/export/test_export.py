@@ -197,6 +197,19 @@ def test_a_wrong_merge_is_refused_and_leaves_nothing(
     assert sorted(path.name for path in place.iterdir()) == before
 
 
+def test_a_wrong_merge_within_one_unit_of_rounding_is_told() -> None:
+    from swe_scaffold.engine.equality import _difference
+
+    generator = torch.Generator().manual_seed(0)
+    weight, delta = torch.ones(64, 64), 0.004 * torch.rand(64, 64, generator=generator)
+    for dtype in (torch.bfloat16, torch.float16):
+        right = (weight + delta).to(dtype)
+        assert _difference(weight, delta, right) == ""
+        assert _difference(weight, delta, right.clone().index_fill_(0, torch.tensor([0]), 1.0))
+    wrong = (weight + 1.2 * delta).to(torch.bfloat16)
+    assert "elements are rounded otherwise" in _difference(weight, delta, wrong)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("what", SPOILT)
 def test_the_logits_alone_tell_a_wrong_merge(
