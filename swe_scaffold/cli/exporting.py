@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from swe_scaffold.cli.app import APP, NoCache, Session, command
-from swe_scaffold.cli.model import TrustTemplate
+from swe_scaffold.cli.options import TrustTemplate
 from swe_scaffold.cli.tables import facts, place
 from swe_scaffold.errors import UsageError
 

@@ -282,7 +282,11 @@ def _other_intervals(report: Mapping[str, Any]) -> Html:
     lines = []
     for label, tree, keys in (
         ("NLL, tuned", part, ("nll", "nll_small_sample", "nll_bootstrap", "nll_naive")),
-        ("tuned − base", branch(report, "comparison"), ("effect", "effect_small_sample", "effect_bootstrap")),
+        (
+            "tuned − base",
+            branch(report, "comparison"),
+            ("effect", "effect_small_sample", "effect_bootstrap"),
+        ),
     ):
         for key in keys:
             estimate = Estimate.read(tree.get(key))
