@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     examples=(
         "swe-scaffold train configs/speedrun.json data/processed/swe-speedrun.jsonl",
         "swe-scaffold train rows.jsonl --set training.learning_rate=1e-4",
+        "swe-scaffold train configs/speedrun.json rows.jsonl --dry-run",
     ),
 )
 def train(  # noqa: PLR0913 one parameter per option
@@ -62,40 +63,66 @@ def train(  # noqa: PLR0913 one parameter per option
             help="With --resume, let this key differ, on the record; repeatable.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Check and measure what the run would need; train and write nothing."
+        ),
+    ] = False,
     set_: Set = None,
     trust_template: TrustTemplate = False,
     no_cache: NoCache = False,
-) -> None:
+) -> int:
     """Fine-tune a LoRA adapter on the rows of a file.
 
     The hold-out is the file's sibling .test.jsonl, else a part of its rows. The run folder holds
     the adapter (a standard PEFT folder), checkpoints, metrics, the manifest and report.html. SIGINT
     and SIGTERM end the step, save a checkpoint and stop; --resume goes on bit-identically.
+    --dry-run says what can be known before: first tokens under the base, what is trained, memory,
+    time, every choice; exit code 7 where it does not fit, 9 where training would be pointless.
     """
     flags = {
         "training.output_dir": None if output is None else str(output),
         "training.max_steps": max_steps,
     }
     config, data = _config_and_data(paths, config)
+    if dry_run and (resume or allow_change):
+        raise UsageError("looks at a new run: it goes without --resume", where="--dry-run")
     resolved = load_resolved(session, config, set_, flags)
+    from swe_scaffold.config import config_origins
+
+    options: dict[str, Any] = {
+        "overwrite": overwrite,
+        "offline": session.offline,
+        "trust_template": trust_template,
+        "origins": config_origins(config, overrides=set_ or (), flags=flags),
+        "cache": session.cache(off=no_cache),
+        "reporter": session.reporter,
+    }
+    if dry_run:
+        return _dry_run(session, resolved, data, options)
     from swe_scaffold.training import train_lora_model
 
     result = train_lora_model(
-        resolved,
-        data,
-        resume=resume,
-        overwrite=overwrite,
-        allow_change=allow_change or (),
-        offline=session.offline,
-        trust_template=trust_template,
-        cache=session.cache(off=no_cache),
-        reporter=session.reporter,
+        resolved, data, resume=resume, allow_change=allow_change or (), **options
     )
     from swe_scaffold.report import run_page
 
     write_text(result.folder / "report.html", run_page(result.folder))
     value = {**asdict(result), "folder": str(result.folder), "counts": dict(result.counts)}
     session.result(value, _training_text(result, data))
+    return 0
+
+
+def _dry_run(
+    session: Session, config: SpeedrunConfig, data: Path, options: Mapping[str, Any]
+) -> int:
+    from swe_scaffold.cli.preflight_text import preflight_text
+    from swe_scaffold.training.preflight import preflight
+
+    result = preflight(config, data, **options)
+    session.result(result.as_dict(), preflight_text(result))
+    return result.exit_code
 
 
 def _config_and_data(paths: list[Path], config: Path | None) -> tuple[Path | None, Path]:

@@ -28,7 +28,7 @@ from swe_scaffold.config.keys import (
     TrainingConfig,
     dump_config,
 )
-from swe_scaffold.config.loading import check_config, load_config
+from swe_scaffold.config.loading import check_config, config_origins, load_config
 
 __all__ = [
     "ClusterBy",
@@ -47,6 +47,7 @@ __all__ = [
     "StageName",
     "TrainingConfig",
     "check_config",
+    "config_origins",
     "describe_config",
     "dump_config",
     "load_config",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,42 @@ def load_config(
         _put(tree, key, value, where)
     for key, value in (flags or {}).items():
         if value is not None:
-            flag = _FLAGS.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
-            origins.append((key, flag))
+            origins.append((key, _flag(key)))
             _put(tree, key, value, where)
     return _check(tree, where)
+
+
+def config_origins(
+    path: Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """Return who decided each key that is not left at its default: the file, `--set` or a flag.
+
+    Takes what `load_config` took, once that has accepted it.
+    """
+    origins = dict.fromkeys(_leaves({} if path is None else _read_tree(path), ""), "file")
+    for text in overrides:
+        key, value = _parse_override(text)
+        origins |= dict.fromkeys(_leaves(value, key), "--set")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            origins[key] = _flag(key)
+    return origins
+
+
+def _leaves(value: Any, key: str) -> Iterator[str]:
+    """Yield the keys of the values below a group, under the names they have today."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield "training.dtype" if key == "training.fp16" else key
+
+
+def _flag(key: str) -> str:
+    return _FLAGS.get(key, f"--{key.rpartition('.')[2].replace('_', '-')}")
 
 
 def check_config(tree: Mapping[str, Any], origin: str) -> SpeedrunConfig:

@@ -14,5 +14,6 @@
 - `scoring.py`: the likelihood of examples under a model.
 - `sampling.py`: how tokens are chosen, without torch.
 - `generation.py`: answers of a model, greedy or sampled, in batches that change nothing.
+- `probe.py`: what a run will need and how the base would begin, measured before it.
 - `tiny.py`: a Qwen2 of about a million parameters, for machines without weights or network.
 """

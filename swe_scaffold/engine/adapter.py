@@ -93,6 +93,13 @@ def resolve_targets(module: Any, wanted: list[str] | str) -> list[str]:
     return sorted(set(wanted))
 
 
+def adapter_size(model: Any) -> tuple[list[str], int, int]:
+    """Return the names that have an adapter, its parameters, and those of base and adapter."""
+    targets = sorted(model.peft_config["default"].target_modules)
+    trained = sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad)
+    return targets, trained, sum(tensor.numel() for tensor in model.parameters())
+
+
 def adapter_tensors(model: Any) -> dict[str, torch.Tensor]:
     """Return the adapter's tensors under PEFT's file names, on the CPU, contiguous, sorted."""
     from peft import get_peft_model_state_dict

@@ -90,9 +90,12 @@ class RowOrder:
     def at(self, step: int) -> list[int]:
         """Return the row numbers of optimizer step `step` (0-based)."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
         start = within * self.rows_per_step
-        return [int(row) for row in order[start : start + self.rows_per_step]]
+        return [int(row) for row in self.epoch(epoch)[start : start + self.rows_per_step]]
+
+    def epoch(self, number: int) -> np.ndarray:
+        """Return every row number once, in the order of an epoch (0-based)."""
+        return np.random.default_rng([self.seed, number]).permutation(self.rows)
 
 
 def passes(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -61,6 +63,32 @@ def peak_memory_bytes(device: Device) -> int:
         return torch.cuda.max_memory_allocated(device.name)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak_memory(device: Device) -> None:
+    """Let `peak_memory_bytes` begin anew on CUDA; a process's own peak stays."""
+    if device.name == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def memory_limit_bytes(device: Device) -> int:
+    """Return what `peak_memory_bytes` may reach: what others leave of the device or the machine.
+
+    On CUDA the free memory and what this process holds; elsewhere the least of the machine's
+    memory, the limit of this process's control group, and what is available beside what it holds.
+    """
+    if device.name == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return free + torch.cuda.memory_reserved()
+    page = os.sysconf("SC_PAGE_SIZE")
+    limits = [os.sysconf("SC_PHYS_PAGES") * page]
+    with contextlib.suppress(OSError, ValueError):
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        facts = Path("/proc/meminfo").read_text("ascii").partition("MemAvailable:")[2]
+        held = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * page
+        limits.append(int(facts.split()[0]) * 1024 + held)
+    return min(limits)
 
 
 @contextlib.contextmanager

@@ -130,6 +130,22 @@ def positions_of(config: Any) -> int | None:
     return int(value) if value else None
 
 
+def declared_sizes(name: str, *, offline: bool = False) -> tuple[int | None, int | None]:
+    """Return the embeddings and positions a model's config declares, before weights are read.
+
+    Raises:
+        IntegrityError: The config is missing or no JSON object.
+        EnvironmentFailure: A hub id that cannot be fetched.
+    """
+    folder = resolve_model_folder(name, patterns=("config.json",), offline=offline)
+    config = _read_object(folder / "config.json")
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, dict) else config
+    sizes = (text.get(key) for key in ("vocab_size", "max_position_embeddings"))
+    embeddings, positions = (size if type(size) is int and size > 0 else None for size in sizes)
+    return embeddings, positions
+
+
 def _load(folder: Path, device: Device) -> Any:
     from transformers import AutoModelForCausalLM
 

@@ -8,6 +8,7 @@ shares.py          a yes or no per row: Wilson, by cluster too; McNemar; Holm
 discrimination.py  how well a score separates two classes: AUC by cluster
 likelihood.py      `summarise`: NLL per token, perplexity, bits per byte, slices of `ExampleScore`s
 comparison.py      `compare`: base against tuned on the same rows
+positions.py       `summarise_starts`: how responses begin, and data that fight the template
 
 Scoring a model is the engine's work; tables and pages made of these numbers are made above.
 """

@@ -32,6 +32,14 @@ def rows_per_step(training: TrainingConfig) -> int:
     return training.per_device_train_batch_size * training.gradient_accumulation_steps
 
 
+def evaluation_steps(training: TrainingConfig, steps: int, per_epoch: int) -> list[int]:
+    """Return the steps after which the hold-out is scored: 0 is the base, the last always is."""
+    if training.eval_strategy == "no":
+        return []
+    every = training.eval_steps if training.eval_strategy == "steps" else per_epoch
+    return sorted({*range(0, steps + 1, every), steps})
+
+
 def round_up(value: float) -> int:
     """Round up, where 0.07 * 100 is 7 and not the 7.000000000000001 of binary fractions."""
     return math.ceil(round(value, 9))

@@ -20,14 +20,9 @@ from swe_scaffold.terminal import Reporter, show
 from swe_scaffold.training import folder as run_folder
 from swe_scaffold.training import record
 from swe_scaffold.training.data import RunData
-from swe_scaffold.training.plan import (
-    base_entry,
-    binding,
-    data_entries,
-    plan_steps,
-    round_up,
-    rows_per_step,
-)
+from swe_scaffold.training.decisions import decide
+from swe_scaffold.training.machinery import make_loop
+from swe_scaffold.training.plan import base_entry, binding, data_entries
 from swe_scaffold.training.record import TrainingResult
 
 if TYPE_CHECKING:
@@ -47,10 +42,6 @@ class Run:
         renderer: Renderer,
         reporter: Reporter,
     ) -> None:
-        from swe_scaffold.engine.adapter import attach
-        from swe_scaffold.engine.batches import RowOrder
-        from swe_scaffold.engine.loop import Loop, LoopSettings
-
         training = config.training
         self.config, self.training, self.folder = config, training, folder
         self.data, self.base, self.renderer, self.reporter = data, base, renderer, reporter
@@ -63,23 +54,7 @@ class Run:
             "device": f"{base.device.name}/{base.device.dtype_name}",
             **dict(binding(config)),
         }
-        steps = plan_steps(training, len(data.trained))
-        self.order: RowOrder = RowOrder(len(data.trained), rows_per_step(training), training.seed)
-        self.loop: Loop = Loop(
-            attach(base.module, training.lora, seed=training.seed),
-            LoopSettings(
-                steps=steps,
-                rows_per_pass=training.per_device_train_batch_size,
-                learning_rate=training.learning_rate,
-                scheduler=training.lr_scheduler_type,
-                warmup_steps=round_up(training.warmup_ratio * steps),
-                weight_decay=training.weight_decay,
-                max_grad_norm=training.max_grad_norm,
-                seed=training.seed,
-                pad_id=renderer.pad_id,
-            ),
-            base.device,
-        )
+        self.loop, self.order = make_loop(training, data, base, pad_id=renderer.pad_id)
         # Ids and hashes, and what `allow_change` let differ along the way.
         self.trained_rows = {(row.instance_id, row.sha256) for row in data.trained}
         self.changes: list[dict[str, Any]] = []
@@ -335,8 +310,8 @@ class Run:
         best = self.best[1] if self.best and self.training.load_best else None
         prune(folder, keep=self.training.save_total_limit, also=best)
 
-    def finish(self, wall_seconds: float) -> TrainingResult:
-        """Write adapter, tokenizer, ledger, card and, last, the manifest."""
+    def finish(self, wall_seconds: float, origins: Mapping[str, str]) -> TrainingResult:
+        """Write adapter, tokenizer, ledger, card and, last, the manifest with every decision."""
         from swe_scaffold.engine.adapter import save_adapter
 
         if self.training.load_best and self.best:
@@ -348,6 +323,9 @@ class Run:
         self.metrics.sync()
         self.close()
         result = self._result(wall_seconds)
+        decisions = decide(
+            self.config, self.data, self.renderer, self.base, self.loop.model, origins=origins
+        )
         facts = {
             "base_name": self.base.public_name,
             "base": base_entry(self.base, self.folder),
@@ -355,6 +333,7 @@ class Run:
             "config": dump_config(self.config),
             "fingerprint": self.fingerprint,
             "changes": self.changes,
+            "decisions": [asdict(decision) for decision in decisions],
             "counts": result.counts,
             "result": {
                 "steps": result.steps,

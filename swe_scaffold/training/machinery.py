@@ -1,0 +1,92 @@
+"""What a run computes with: its base, checked against its rows, and the loop over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from swe_scaffold.config import TrainingConfig
+from swe_scaffold.errors import ConfigError, IntegrityError, UsageError
+from swe_scaffold.training.data import RunData
+from swe_scaffold.training.plan import plan_steps, round_up, rows_per_step
+from swe_scaffold.types import TokenizedExample
+
+if TYPE_CHECKING:
+    from swe_scaffold.engine.batches import RowOrder
+    from swe_scaffold.engine.loop import Loop
+    from swe_scaffold.engine.model import BaseModel
+
+
+def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> BaseModel:
+    """Load the base, once it is certain that these rows can be trained on it.
+
+    Raises:
+        ConfigError: The best is to be kept, and nothing is held out to tell it.
+        UsageError: A row is longer than the model's context.
+        IntegrityError: The weights cannot be used, or the tokenizer is another model's.
+        EnvironmentFailure: A hub id that cannot be fetched.
+        OutOfMemory: The weights do not fit.
+    """
+    from swe_scaffold.engine import model
+    from swe_scaffold.engine.devices import choose_device
+
+    if training.load_best and not data.held_out:
+        raise ConfigError(
+            "needs held-out rows to tell the best, and there are none",
+            where="training.load_best",
+            hint="lower dataset.dev_split, or set training.load_best to false",
+        )
+    rows = (*data.trained, *data.held_out)
+    declared = model.declared_sizes(training.model_name, offline=offline)
+    _refuse_misfits(rows, training.model_name, *declared)
+    base = model.load_base(training.model_name, choose_device(training.dtype), offline=offline)
+    _refuse_misfits(rows, training.model_name, base.vocab_size, base.context_length)
+    return base
+
+
+def _refuse_misfits(
+    rows: Sequence[TokenizedExample], name: str, embeddings: int | None, context: int | None
+) -> None:
+    """Refuse ids and lengths beyond the model's; None is not known yet."""
+    highest = max(max(row.input_ids) for row in rows)
+    if embeddings and highest >= embeddings:
+        raise IntegrityError(
+            f"token id {highest} is beyond the model's {embeddings} embeddings",
+            where=name,
+            hint="the tokenizer does not belong to this model",
+        )
+    longest = max(len(row.input_ids) for row in rows)
+    if context and longest > context:
+        raise UsageError(
+            f"a row has {longest} tokens, the model's context is {context}",
+            where="training.max_length",
+            hint=f"set training.max_length to at most {context}",
+        )
+
+
+def make_loop(
+    training: TrainingConfig, data: RunData, base: BaseModel, *, pad_id: int
+) -> tuple[Loop, RowOrder]:
+    """Attach a fresh adapter to the base; return the loop around it and the order of its rows.
+
+    Raises:
+        ConfigError: A target of the adapter names no linear module of the base.
+    """
+    from swe_scaffold.engine.adapter import attach
+    from swe_scaffold.engine.batches import RowOrder
+    from swe_scaffold.engine.loop import Loop, LoopSettings
+
+    steps = plan_steps(training, len(data.trained))
+    settings = LoopSettings(
+        steps=steps,
+        rows_per_pass=training.per_device_train_batch_size,
+        learning_rate=training.learning_rate,
+        scheduler=training.lr_scheduler_type,
+        warmup_steps=round_up(training.warmup_ratio * steps),
+        weight_decay=training.weight_decay,
+        max_grad_norm=training.max_grad_norm,
+        seed=training.seed,
+        pad_id=pad_id,
+    )
+    loop = Loop(attach(base.module, training.lora, seed=training.seed), settings, base.device)
+    return loop, RowOrder(len(data.trained), rows_per_step(training), training.seed)
