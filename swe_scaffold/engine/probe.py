@@ -114,8 +114,8 @@ class PassCost:
 class MemoryProbe:
     """Whether the largest pass fits.
 
-    `needed_bytes` is its measured peak, or where it was not run (`foreseen`) the least that it
-    would take; None where memory ran out first. `fitting` is the largest part of it that was run,
+    `needed_bytes` is its measured peak, or where it was not run (`foreseen`) an estimate from parts
+    of it; None where memory ran out first. `fitting` is the largest part of it that was run,
     the pass itself where it fits.
     """
 
@@ -145,8 +145,8 @@ def probe_memory(loop: Loop, rows: Sequence[TokenizedExample]) -> MemoryProbe:
     """Run a pass; where it does not fit, halves of it (rows, then tokens), until one does.
 
     Running out of a CUDA device's memory is an error that can be caught; running out of a machine's
-    ends the process. There a pass is first run at a quarter and at half of its length, and the
-    line through the two peaks is the least that the whole takes.
+    ends the process. There a pass is first run with a quarter and with half of its tokens, and
+    where the line through the two peaks passes the limit, the whole is not tried.
 
     Raises:
         DivergedError: The loss, a gradient or a weight is not finite.
@@ -191,19 +191,16 @@ def _try(
 
 
 def _foresee(loop: Loop, rows: Sequence[TokenizedExample]) -> int:
-    """Return the peak of a pass on the line through those of a quarter and a half of its length.
+    """Return the peak of a pass on the line through those of a quarter and a half of its tokens.
 
-    Activations grow at least in proportion to the tokens, so this is a lower bound.
+    Activations and logits grow in proportion to the tokens, or faster.
     """
-    longest = _longest(rows)
-    quarter, half = (
-        measure_pass(loop, _shortened(rows, max(SHORTEST, longest // part))) for part in (4, 2)
-    )
+    quarter, half = (measure_pass(loop, _thinned(rows, every)) for every in (4, 2))
     grown = half.tokens - quarter.tokens
     if grown <= 0:
         return half.peak_bytes
     slope = (half.peak_bytes - quarter.peak_bytes) / grown
-    return half.peak_bytes + math.floor(slope * (len(rows) * longest - half.tokens))
+    return half.peak_bytes + math.floor(slope * (len(rows) * _longest(rows) - half.tokens))
 
 
 def _half(rows: list[TokenizedExample]) -> list[TokenizedExample]:
@@ -214,14 +211,21 @@ def _half(rows: list[TokenizedExample]) -> list[TokenizedExample]:
 
 
 def _shortened(rows: Sequence[TokenizedExample], length: int) -> list[TokenizedExample]:
-    """Return the ends of the rows, with at least one target each."""
-    parts = []
-    for row in rows:
-        mask = row.loss_mask[-length:]
-        if not any(mask[1:]):
-            mask = (*mask[:-1], True)
-        parts.append(replace(row, input_ids=row.input_ids[-length:], loss_mask=mask))
-    return parts
+    """Return the ends of the rows, as shorter prompts would leave them."""
+    return [_part(row, slice(-length, None)) for row in rows]
+
+
+def _thinned(rows: Sequence[TokenizedExample], every: int) -> list[TokenizedExample]:
+    """Return every so many tokens of the rows: fewer, with as large a share of targets."""
+    return [_part(row, slice(None, None, every)) for row in rows]
+
+
+def _part(row: TokenizedExample, tokens: slice) -> TokenizedExample:
+    """Return some tokens of a row, with at least one target that something predicts."""
+    ids, mask = row.input_ids[tokens], row.loss_mask[tokens]
+    if len(ids) < 2:
+        ids, mask = row.input_ids[-2:], row.loss_mask[-2:]
+    return replace(row, input_ids=ids, loss_mask=mask if any(mask[1:]) else (*mask[:-1], True))
 
 
 def _longest(rows: Sequence[TokenizedExample]) -> int:

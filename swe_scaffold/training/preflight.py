@@ -304,8 +304,8 @@ def _too_large(memory: MemoryProbe, training: TrainingConfig) -> Iterator[Findin
     if memory.needed_bytes is None:
         need = f"ran out of {limit}"
     else:
-        least = "at least " if memory.foreseen else ""
-        need = f"needs {least}{gibibytes(memory.needed_bytes)} of {limit}"
+        about = "by a quarter and a half of it about " if memory.foreseen else ""
+        need = f"needs {about}{gibibytes(memory.needed_bytes)} of {limit}"
     part, hint = memory.fitting, "use a smaller model, or a device with more memory"
     if part is not None and part.rows < memory.rows:
         steps = -(-rows_per_step(training) // part.rows)
