@@ -138,7 +138,7 @@ def _starts(report: StartReport) -> str:
             for entry in entries
         )
         rows.append((name, ", ".join(shown)))
-    if summary.first.reason:
+    if summary.first.ci and summary.first.reason:
         rows.append(("beware", summary.first.reason))
     headers = ["  position", "n", "mean NLL", "p10", "median", "p90"]
     return _facts(f"{title}\n{table(headers, places)}", rows)

@@ -22,6 +22,7 @@ from swe_scaffold.types import Metric
 POSITIONS = 16
 LISTED = 5
 # The rules of `find_fights`, as documented for users.
+LEAST_ROWS = 8
 SAME_TOKEN_SHARE = 0.9
 SURE_PROBABILITY = 0.8
 MOST_AGREEING_SHARE = 0.1
@@ -134,6 +135,7 @@ def summarise_starts(starts: Sequence[ResponseStart]) -> StartSummary:
 def find_fights(starts: Sequence[ResponseStart], *, blank: Collection[int]) -> tuple[Fight, ...]:
     """Say how the data fight the template, by two exact rules; empty where they do not.
 
+    Fewer than 8 rows say nothing.
     `sure`: one token is the model's likeliest first on at least 90 % of the rows, with a mean
     probability of at least 0.8 there; at most 10 % of the rows begin with it; and `excess` is at
     least 2 nats with an interval above zero (where there is one).
@@ -144,6 +146,8 @@ def find_fights(starts: Sequence[ResponseStart], *, blank: Collection[int]) -> t
         starts: The rows.
         blank: Ids of tokens that are white space alone.
     """
+    if len(starts) < LEAST_ROWS:
+        return ()
     fights = (_sure_fight(starts), _blank_fight(starts, blank))
     return tuple(fight for fight in fights if fight is not None)
 

@@ -67,6 +67,8 @@ def test_data_that_fight_the_template_are_found() -> None:
     (fight,) = find_fights(FIGHTING, blank=())
     assert (fight.kind, fight.token, fight.rows) == ("sure", THINK, 20)
     assert fight.probability == pytest.approx(0.95)
+    assert len(find_fights(FIGHTING[:8], blank=())) == 1
+    assert find_fights(FIGHTING[:7], blank=()) == ()
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,13 @@ from swe_scaffold.errors import (
     UsageError,
 )
 from swe_scaffold.rendering import Renderer
+from swe_scaffold.training.plan import evaluation_steps
 from swe_scaffold.training.preflight import Preflight, preflight
 from swe_scaffold.types import Example, Message, TokenizedExample
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_runs import (
     copy_model,
+    evaluations,
     example,
     examples,
     left_over,
@@ -119,6 +121,19 @@ def test_time_is_that_of_every_pass_of_the_run(fine: Preflight) -> None:
     assert time.low <= time.seconds <= time.high
     assert time.evaluation_seconds > 0
     assert time.tokens >= 2 * 12 * min(cost.longest for cost in time.timed)
+
+
+def test_the_counted_evaluations_are_those_of_a_run(
+    uninterrupted: Path, model: Path, data: Path, tmp_path: Path
+) -> None:
+    config = make_config(model, tmp_path / "run", max_steps=4, eval_strategy="epoch")
+    train(config, data)
+    for folder, settings, steps in (
+        (uninterrupted, make_config(model, uninterrupted).training, 6),
+        (tmp_path / "run", config.training, 4),
+    ):
+        done = [line["step"] for line in evaluations(folder)]
+        assert evaluation_steps(settings, steps, 3) == done
 
 
 def test_it_is_one_document_of_plain_values(fine: Preflight) -> None:
