@@ -301,11 +301,11 @@ def _too_large(memory: MemoryProbe, training: TrainingConfig) -> Iterator[Findin
     if memory.fits:
         return
     limit = gibibytes(memory.limit_bytes)
-    if memory.needed_bytes is None:
-        need = f"ran out of {limit}"
-    else:
-        about = "by a quarter and a half of it about " if memory.foreseen else ""
-        need = f"needs {about}{gibibytes(memory.needed_bytes)} of {limit}"
+    need = f"ran out of {limit}"
+    if memory.needed_bytes is not None:
+        need = f"needs {gibibytes(memory.needed_bytes)} of {limit}"
+    if memory.foreseen:
+        need += ", by a quarter and a half of it, which were run"
     part, hint = memory.fitting, "use a smaller model, or a device with more memory"
     if part is not None and part.rows < memory.rows:
         steps = -(-rows_per_step(training) // part.rows)
@@ -330,5 +330,5 @@ def _too_large(memory: MemoryProbe, training: TrainingConfig) -> Iterator[Findin
 
 
 def gibibytes(size: int) -> str:
-    """Return a size as `3.2 GiB`."""
-    return f"{size / (1 << 30):.1f} GiB"
+    """Return a size as `3.25 GiB`."""
+    return f"{size / (1 << 30):.2f} GiB"
