@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,7 @@ from swe_scaffold.errors import UsageError
 from swe_scaffold.files import write_text
 
 if TYPE_CHECKING:
+    from swe_scaffold.config import SpeedrunConfig
     from swe_scaffold.training import TrainingResult
 
 
