@@ -18,6 +18,9 @@ from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.errors import IntegrityError, OutOfMemory
 from swe_scaffold.types import TokenizedExample
 
+# More at once is slower on a CPU: what one layer leaves is no longer in the cache for the next.
+CPU_TOKENS = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class RowNll:
@@ -68,7 +71,8 @@ def score(
 ) -> Iterator[list[RowNll]]:
     """Yield the token NLL of the rows, one pass after the other, without touching random state.
 
-    A pass that does not fit the memory is computed in halves and yielded whole.
+    A pass that does not fit the memory is computed in halves and yielded whole; on a CPU so is one
+    whose activations would not stay in the cache.
 
     Args:
         model: A causal language model, or a PEFT model around one.
@@ -100,7 +104,7 @@ def score(
                 make = partial(make_stream, device=device.name)
             else:
                 make = partial(make_batch, pad_id=pad_id, device=device.name)
-            parts = _score_pass(model, chosen, make)
+            parts = _score_pass(model, chosen, make, CPU_TOKENS if device.name == "cpu" else None)
         yield [RowNll(row, nll) for row, nll in zip(part, parts, strict=True)]
 
 
@@ -117,19 +121,21 @@ def _score_pass(
     model: Any,
     rows: Sequence[TokenizedExample],
     make: Callable[[Sequence[TokenizedExample]], Batch],
+    most: int | None,
 ) -> list[np.ndarray]:
-    """Score the rows of a pass, in halves where they do not fit together."""
+    """Score the rows of a pass, in halves where they have too many tokens or do not fit."""
     longest = max(len(row.input_ids) for row in rows)
-    try:
-        with out_of_memory(f"scoring {len(rows)} rows, longest {longest} tokens"):
-            batch = make(rows)
-            nll = token_nll(model, batch).cpu().numpy()
-    except OutOfMemory:
-        if len(rows) == 1:
-            raise
-    else:
-        return np.split(nll, np.cumsum(batch.counts)[:-1])
+    if most is None or len(rows) == 1 or len(rows) * longest <= most:
+        try:
+            with out_of_memory(f"scoring {len(rows)} rows, longest {longest} tokens"):
+                batch = make(rows)
+                nll = token_nll(model, batch).cpu().numpy()
+        except OutOfMemory:
+            if len(rows) == 1:
+                raise
+        else:
+            return np.split(nll, np.cumsum(batch.counts)[:-1])
     # Outside of the handler, whose traceback would keep the failed pass's tensors alive.
     middle = len(rows) // 2
     halves = (rows[:middle], rows[middle:])
-    return [nll for half in halves for nll in _score_pass(model, half, make)]
+    return [nll for half in halves for nll in _score_pass(model, half, make, most)]

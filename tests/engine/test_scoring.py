@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swe_scaffold.engine import scoring
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.scoring import RowNll, packing_refusal, plan_passes, score
 from swe_scaffold.errors import IntegrityError, OutOfMemory
@@ -142,6 +143,16 @@ def test_a_stream_holds_no_padding(model: Any) -> None:
     handle.remove()
     tokens, longest = sum(len(row.input_ids) for row in ROWS), 40
     assert shapes == [(1, tokens), (len(ROWS), longest)]
+
+
+def test_on_a_cpu_a_pass_is_computed_in_parts_and_yielded_whole(
+    model: Any, wanted: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = refuse_more_than(model, len(ROWS))
+    monkeypatch.setattr(scoring, "CPU_TOKENS", 60)
+    assert_same(scores(model, ROWS), wanted)
+    assert tried == [1, 2, 1, 2, 3, 3]
+    assert [len(part) for part in scored(model, ROWS)] == [len(ROWS)]
 
 
 def test_what_cannot_be_packed_is_padded_and_says_why() -> None:
