@@ -25,14 +25,15 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-import build_environments as environments  # noqa: E402
 import build_gates as gates  # noqa: E402
-import build_pages as pages  # noqa: E402
 import build_rows as rows  # noqa: E402
-from build_measuring import Contender, Run, interleave, measure, summarize  # noqa: E402
+import environments  # noqa: E402
+import pages  # noqa: E402
+from measuring import Contender, Run, interleave, measure, summarize  # noqa: E402
 
 # A cache that stays is as large as the rows; beyond this the disk is for the runs.
 MAX_WARM_ROWS = 200_000
+PEERS = ("datasets", "trl", "near-duplicates")
 CODE = "import build_ours; build_ours.main()"
 TITLES = {
     "projection": "From task rows to prompt and response",
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(__doc__)
         return 0
     if arguments.command == "prepare":
-        for name in environments.NAMES:
+        for name in PEERS:
             environments.make(name, arguments.peers.expanduser())
         return 0
     return Comparison(arguments).run()
@@ -358,12 +359,12 @@ class Comparison:
         before: list[float],
     ) -> None:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        pythons = {name: environments.python(name, self.peers) for name in environments.NAMES}
+        pythons = {name: environments.python(name, self.peers) for name in PEERS}
         result = {
             "title": f"{TITLES[self.what]}, {self.given.rows:,} rows",
             "date": today,
             "command": shlex.join(["python", "benchmarks/bench_build.py", *sys.argv[1:]]),
-            "commit": _commit(),
+            "commit": pages.commit(ROOT),
             "cores": self.given.cores,
             "load_before": before,
             "load_after": pages.load_average(),
@@ -378,13 +379,6 @@ class Comparison:
         path = self.given.output or HERE / "results" / f"{today}-build-{self.what}.md"
         pages.write(path, result)
         print(pages.page(result))
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("datasets", "trl", "near-duplicates")
 
 
 def make(name: str, folder: Path) -> None:

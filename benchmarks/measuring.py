@@ -10,6 +10,7 @@ read every 50 ms, less often where reading takes more than a twentieth of that t
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,14 @@ MAX_SPREAD = 0.05
 
 @dataclass(frozen=True)
 class Run:
-    """One process: seconds, and bytes at the peak."""
+    """One process: seconds, and bytes at the peak; `inside` is what it measured of itself."""
 
     wall_seconds: float
     cpu_seconds: float
     peak_pss: int
     peak_anonymous: int
     sampling_seconds: float
+    inside: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Contender:
     """A command that does the work in the folder it is given as its last argument.
 
     What it made in the last run stays where `keep` says so; `warm` asks for one unmeasured run
-    before all others, as it has a cache that outlives a run.
+    before all others, as it has a cache that outlives a run. What takes long and decides nothing
+    runs `once`.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Contender:
     environment: Mapping[str, str]
     keep: bool = False
     warm: bool = False
+    once: bool = False
 
 
 class CommandFailed(RuntimeError):
@@ -57,7 +61,7 @@ class CommandFailed(RuntimeError):
 
 
 def measure(contender: Contender, folder: Path, cores: Sequence[int]) -> Run:
-    """Run once; output of the command goes to `folder/log`.
+    """Run once; output of the command goes to `folder/log`, its own figures come from inside.json.
 
     Raises:
         CommandFailed: With the end of its log.
@@ -83,12 +87,14 @@ def measure(contender: Contender, folder: Path, cores: Sequence[int]) -> Run:
     if process.returncode:
         end = (folder / "log").read_bytes()[-3000:].decode("utf-8", "replace")
         raise CommandFailed(f"{contender.name} ended with {process.returncode}:\n{end}")
+    noted = folder / "inside.json"
     return Run(
         wall_seconds=wall,
         cpu_seconds=max(usage.ru_utime + usage.ru_stime, sum(sampler.processor.values())),
         peak_pss=sampler.peak,
         peak_anonymous=sampler.peak_anonymous,
         sampling_seconds=sampler.seconds,
+        inside=json.loads(noted.read_bytes()) if noted.is_file() else {},
     )
 
 
@@ -99,6 +105,8 @@ def interleave(
     runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for turn in range(repeats):
         for contender in contenders:
+            if contender.once and turn:
+                continue
             kept = work / "kept" / contender.name
             shutil.rmtree(kept, ignore_errors=True)
             with tempfile.TemporaryDirectory(dir=work) as scratch:
@@ -130,7 +138,11 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 def summarize(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the summary of each figure of some runs."""
-    rows = [asdict(run) for run in runs]
+    rows = []
+    for run in runs:
+        row = asdict(run)
+        inside = row.pop("inside")
+        rows.append({**row, **inside})
     return {name: summary([row[name] for row in rows]) for name in rows[0]}
 
 

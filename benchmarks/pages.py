@@ -25,6 +25,14 @@ def machine(pythons: Mapping[str, Path]) -> dict[str, Any]:
     }
 
 
+def commit(root: Path) -> str:
+    """Return what git calls the state of a checkout."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root, capture_output=True, text=True
+    )
+    return done.stdout.strip() or "unknown"
+
+
 def load_average() -> list[float]:
     """Return the load of the last one, five and fifteen minutes."""
     return [round(value, 2) for value in os.getloadavg()]
@@ -53,13 +61,9 @@ def page(result: Mapping[str, Any]) -> str:
         "",
         f"Data: {_data(result['data'])}.",
         "",
-        *_table(result),
-        "",
-        "Median (least to most) of the runs, interleaved, each a fresh process in a folder of its "
-        "own. Memory is the largest sum of the processes' proportional set sizes, in brackets the "
-        "part that no file backs. Where runs spread by more than 5 %, the figure is not measured.",
-        "",
+        *(_timings(result) if result.get("timed", True) else ()),
         *(line for name, text in result["notes"].items() for line in (f"**{name}.** {text}", "")),
+        *(line for item in result.get("tables", {}).items() for line in _section(*item)),
         "## Verdict",
         "",
         *(f"- {_verdict(verdict)}" for verdict in result["verdicts"]),
@@ -70,6 +74,22 @@ def page(result: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _timings(result: Mapping[str, Any]) -> list[str]:
+    return [
+        *_table(result),
+        "",
+        "Median (least to most) of the runs, interleaved, each a fresh process in a folder of its "
+        "own. Memory is the largest sum of the processes' proportional set sizes, in brackets the "
+        "part that no file backs. Where runs spread by more than 5 %, the figure is not measured.",
+        "",
+    ]
+
+
+def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    heading, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return [f"## {title}", "", heading, "|---" * len(rows[0]) + "|", *body, ""]
 
 
 def ratio(
@@ -104,6 +124,8 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
 
 def _table(result: Mapping[str, Any]) -> list[str]:
     rows = result["rows"]
+    if any("scoring_seconds" in figures for figures in result["contenders"].values()):
+        return _scoring_table(result)
     lines = [
         "| | rows/s | wall s | CPU s | peak MB | spread of wall |",
         "|---|---|---|---|---|---|",
@@ -114,6 +136,24 @@ def _table(result: Mapping[str, Any]) -> list[str]:
         spread = f"{wall['spread']:.1%}" + ("" if wall["measured"] else " **not measured**")
         lines.append(
             f"| {name} | {rows / wall['median']:,.0f} | {_range(wall)} | {_range(cpu)} | "
+            f"{pss['median'] / MB:,.0f} ({anonymous['median'] / MB:,.0f}) | {spread} |"
+        )
+    return lines
+
+
+def _scoring_table(result: Mapping[str, Any]) -> list[str]:
+    """Rows a second between a loaded model and its numbers, and the whole process beside it."""
+    lines = [
+        "| | rows/s | scoring s | its CPU s | process s | peak MB | spread of scoring |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, figures in result["contenders"].items():
+        wall, cpu = figures["scoring_seconds"], figures["scoring_cpu_seconds"]
+        pss, anonymous = figures["peak_pss"], figures["peak_anonymous"]
+        spread = f"{wall['spread']:.1%}" + ("" if wall["measured"] else " **not measured**")
+        lines.append(
+            f"| {name} | {result['rows'] / wall['median']:,.2f} | {_range(wall)} | {_range(cpu)} | "
+            f"{_range(figures['wall_seconds'])} | "
             f"{pss['median'] / MB:,.0f} ({anonymous['median'] / MB:,.0f}) | {spread} |"
         )
     return lines

@@ -69,7 +69,7 @@ def test_planted_copies_have_the_similarities_meant(load, tmp_path: Path) -> Non
 
 
 def test_a_run_is_timed_with_its_children(load, tmp_path: Path) -> None:
-    measuring = load("build_measuring")
+    measuring = load("measuring")
     code = (
         "import subprocess, sys, time; data = bytearray(60_000_000); "
         "subprocess.run([sys.executable, '-c', 'sum(range(3_000_000))']); time.sleep(0.2)"
@@ -83,14 +83,14 @@ def test_a_run_is_timed_with_its_children(load, tmp_path: Path) -> None:
 
 
 def test_a_command_that_fails_says_so(load, tmp_path: Path) -> None:
-    measuring = load("build_measuring")
+    measuring = load("measuring")
     broken = measuring.Contender("x", [sys.executable, "-c", "raise SystemExit('no luck')"], {})
     with pytest.raises(measuring.CommandFailed, match="no luck"):
         measuring.measure(broken, tmp_path, [0])
 
 
 def test_a_wide_spread_is_not_measured(load) -> None:
-    summary, ratio = load("build_measuring").summary, load("build_pages").ratio
+    summary, ratio = load("measuring").summary, load("pages").ratio
     steady, wild = summary([1.0, 1.01, 1.04]), summary([2.9, 3.0, 3.2])
     assert steady["measured"]
     assert not wild["measured"]
