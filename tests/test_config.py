@@ -305,6 +305,7 @@ def test_what_the_file_broke_is_not_blamed_on_set(path: Path) -> None:
         ("training.output_dir", "", "--output"),
         ("dataset.max_examples", -1, "--limit"),
         ("dataset.min_patch_chars", -1, "--min-patch-chars"),
+        ("evaluation.tokens_per_batch", 0, "--tokens-per-batch"),
         ("evaluation.batch_size", 0, "--batch-size"),
         ("evaluation.cluster_by", "repos", "--cluster-by"),
     ],
@@ -313,6 +314,14 @@ def test_a_flag_is_named_as_it_is_typed(path: Path, key: str, value: object, fla
     given = [f"{key}={json.dumps(KEYS[key])}"]
     error = failure(path, nested(key, KEYS[key]), overrides=given, flags={key: value})
     assert error.where == f"{flag}: {key}"
+
+
+@pytest.mark.parametrize("given", [{}, {"batch_size": 8}, {"batch_size": None}])
+def test_files_with_and_without_a_batch_size_are_read(path: Path, given: dict[str, Any]) -> None:
+    write_json(path, {"evaluation": given})
+    evaluation = load_config(path).evaluation
+    assert evaluation.batch_size == given.get("batch_size")
+    assert evaluation.tokens_per_batch == 8192
 
 
 def test_keys_that_exclude_each_other_blame_what_was_set_last(path: Path) -> None:

@@ -89,6 +89,22 @@ def stream_refusal(causal: Any, longest: int) -> str | None:
     return _REFUSALS[causal]
 
 
+def positions_shared_beyond(config: Any) -> int | None:
+    """Return from which length on a row's rotary angles depend on the longest of its pass, if so.
+
+    The rotary types `longrope` and `dynamic` of transformers take one set of frequencies for all
+    rows: that of the longest.
+    """
+    found = getattr(config, "rope_parameters", None) or {}
+    by_layer = [value for value in found.values() if isinstance(value, dict)]
+    limits = [
+        kind.get("original_max_position_embeddings") or config.max_position_embeddings
+        for kind in by_layer or [found]
+        if kind.get("rope_type") in ("longrope", "dynamic")
+    ]
+    return min(limits, default=None)
+
+
 @contextlib.contextmanager
 def within_documents(causal: Any) -> Iterator[None]:
     """Let a model attend within documents, and put its own attention back in the end."""
@@ -118,8 +134,9 @@ def _ask(causal: Any) -> str | None:
     try:
         with torch.no_grad(), out_of_memory(f"trying {sum(_PROBE)} tokens"):
             return _compare(causal)
-    except (TypeError, ValueError, NotImplementedError) as error:
-        return f"its attention cannot be replaced: {error}"
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        return f"its attention cannot be replaced: {reason}"
     finally:
         causal.train(training)
 

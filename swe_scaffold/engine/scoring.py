@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from swe_scaffold.engine.attention import stream_refusal, within_documents
+from swe_scaffold.engine.attention import (
+    positions_shared_beyond,
+    stream_refusal,
+    within_documents,
+)
 from swe_scaffold.engine.batches import Batch, make_batch, make_stream
 from swe_scaffold.engine.devices import Device, out_of_memory
 from swe_scaffold.engine.loss import token_nll
@@ -71,8 +75,9 @@ def score(
 ) -> Iterator[list[RowNll]]:
     """Yield the token NLL of the rows, one pass after the other, without touching random state.
 
-    A pass that does not fit the memory is computed in halves and yielded whole; on a CPU so is one
-    whose activations would not stay in the cache.
+    A pass that does not fit the memory is computed in halves and yielded whole. So is, on a CPU,
+    one whose activations would not stay in the cache, and one whose rows would change each other's
+    positions.
 
     Args:
         model: A causal language model, or a PEFT model around one.
@@ -81,40 +86,50 @@ def score(
         pad_id: Token that fills the padding.
         device: Where the model is.
         without_adapter: Score the base below a PEFT model.
-        packed: Whether the rows of a pass travel as one stream, without padding; None does it
-            where `packing_refusal` has nothing to say.
+        packed: Whether the rows of a pass travel as one stream, without padding; None does it in
+            each pass for which `packing_refusal` has nothing to say.
 
     Raises:
         IntegrityError: The rows were to be packed and cannot be.
         OutOfMemory: A single row does not fit.
     """
-    refusal = packing_refusal(model, rows) if packed in (None, True) else "not asked for"
-    if packed and refusal is not None:
+    if packed and (refusal := packing_refusal(model, rows)) is not None:
         raise IntegrityError(f"rows cannot travel as one stream: {refusal}")
     model.eval()
     for part in passes:
+        # All that is decided here depends on the pass alone: it comes out the same in any company.
         chosen = [rows[row] for row in part]
+        packs = packed is not False and packing_refusal(model, chosen) is None
+        most = _most_tokens(model, chosen, device)
         # Left before anything is yielded: the caller's model keeps gradients, adapter, attention.
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if without_adapter:
                 stack.enter_context(model.disable_adapter())
-            if refusal is None:
+            if packs:
                 stack.enter_context(within_documents(_causal(model)))
                 make = partial(make_stream, device=device.name)
             else:
                 make = partial(make_batch, pad_id=pad_id, device=device.name)
-            parts = _score_pass(model, chosen, make, CPU_TOKENS if device.name == "cpu" else None)
+            parts = _score_pass(model, chosen, make, most)
         yield [RowNll(row, nll) for row, nll in zip(part, parts, strict=True)]
 
 
 def packing_refusal(model: Any, rows: Sequence[TokenizedExample]) -> str | None:
-    """Return why these rows are padded in this model's passes, or None where they are packed."""
+    """Return why passes of these rows are padded, or None where all are packed."""
     return stream_refusal(_causal(model), max((len(row.input_ids) for row in rows), default=0))
 
 
 def _causal(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _most_tokens(model: Any, rows: Sequence[TokenizedExample], device: Device) -> int | None:
+    """Return how many tokens several rows may have to be computed together; None is no limit."""
+    limit = positions_shared_beyond(_causal(model).config)
+    if limit is not None and any(len(row.input_ids) > limit for row in rows):
+        return 1
+    return CPU_TOKENS if device.name == "cpu" else None
 
 
 def _score_pass(

@@ -39,10 +39,10 @@ def _llama() -> Any:
     return LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=False))
 
 
-def _mistral() -> Any:
+def _mistral(window: int) -> Any:
     from transformers import MistralConfig, MistralForCausalLM
 
-    return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=6))
+    return MistralForCausalLM(MistralConfig(**SIZES, sliding_window=window))
 
 
 def _qwen3() -> Any:
@@ -84,7 +84,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "qwen2-tied": lambda: _qwen2(tie_word_embeddings=True),
     "qwen2-untied": lambda: _qwen2(tie_word_embeddings=False),
     "llama": _llama,
-    "mistral-window": _mistral,
+    "mistral-window": lambda: _mistral(6),
+    "mistral-window-30": lambda: _mistral(30),
     "qwen3": _qwen3,
     "phi-head-with-bias": _phi,
     "gemma2-soft-capped": _gemma2,

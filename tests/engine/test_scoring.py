@@ -19,7 +19,7 @@ from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.scoring import RowNll, packing_refusal, plan_passes, score
 from swe_scaffold.errors import IntegrityError, OutOfMemory
 from swe_scaffold.types import TokenizedExample
-from tests.engine.shapes import MODELS, make_model, make_rows, plain_nll, with_adapter
+from tests.engine.shapes import MODELS, SIZES, make_model, make_rows, plain_nll, with_adapter
 
 CPU = Device("cpu", torch.float32)
 ROWS = make_rows((13, 5, 29, 2, 17, 21, 8, 11, 40, 3, 3, 26))
@@ -153,6 +153,45 @@ def test_on_a_cpu_a_pass_is_computed_in_parts_and_yielded_whole(
     assert_same(scores(model, ROWS), wanted)
     assert tried == [1, 2, 1, 2, 3, 3]
     assert [len(part) for part in scored(model, ROWS)] == [len(ROWS)]
+
+
+def long_rope() -> Any:
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 2, "long_factor": [7.0, 9.0]}
+    config = Phi3Config(
+        **SIZES,
+        original_max_position_embeddings=16,
+        rope_parameters={**rope, "rope_theta": 100.0, "original_max_position_embeddings": 16},
+    )
+    return Phi3ForCausalLM(config).eval()
+
+
+def test_a_pass_comes_out_the_same_in_any_company() -> None:
+    """To the last bit, though the model's window is shorter than some of the other rows."""
+    model = with_adapter(make_model("mistral-window-30"))
+    passes = plan(ROWS, 60)
+    whole = list(scored(model, ROWS, tokens=60))
+    for part, found in zip(passes, whole, strict=True):
+        alone = [ROWS[row] for row in part]
+        (again,) = score(model, alone, passes=[range(len(alone))], pad_id=0, device=CPU)
+        for one, other in zip(found, again, strict=True):
+            np.testing.assert_array_equal(one.nll, other.nll)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_rows_with_a_long_neighbour_keep_their_positions(packed: bool) -> None:
+    model = long_rope()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.mul_(6.0)
+        alone = {row.instance_id: plain_nll(model, row).numpy() for row in ROWS}
+        ids = torch.tensor([ROWS[0].input_ids + (0,) * 9, ROWS[2].input_ids[:22]])
+        logits = model(input_ids=ids).logits[0, : len(ROWS[0].input_ids)]
+        own = model(input_ids=torch.tensor([ROWS[0].input_ids])).logits[0]
+    assert not torch.allclose(logits, own, atol=1e-3)
+    assert_same(scores(model, ROWS, packed=packed), alone)
+    assert [len(part) for part in scored(model, ROWS, packed=packed)] == [len(ROWS)]
 
 
 def test_what_cannot_be_packed_is_padded_and_says_why() -> None:
