@@ -91,6 +91,8 @@ class Comparison:
         self.work: Path = arguments.work.resolve() / arguments.shape
         self.peers: Path = arguments.peers.expanduser().resolve()
         self.cores = [int(core) for core in arguments.cores.split(",")]
+        # Before anything runs: a checkout may move on meanwhile.
+        self.commit = pages.commit(ROOT)
         self.notes: dict[str, str] = {}
         self.tables: dict[str, list[list[str]]] = {}
         self.verdicts: list[dict[str, Any]] = []
@@ -255,7 +257,7 @@ class Comparison:
             f"{data['rows']:,} rows",
             "date": today,
             "command": shlex.join(["python", "benchmarks/bench_evaluate.py", *sys.argv[1:]]),
-            "commit": pages.commit(ROOT),
+            "commit": self.commit,
             "cores": self.given.cores,
             "load_before": before,
             "load_after": pages.load_average(),
