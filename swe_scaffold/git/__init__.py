@@ -1,66 +1,51 @@
-"""Clones read as data: the only module that runs git, and only to look at objects.
+"""Clones read as data: the only room that runs git, and only to look at objects and patches.
 
 Everything in a clone may come from a stranger, its configuration included. So git gets no work
 tree, no index, no hooks, no filters, no pager, no transport and no configuration but the
 repository's own with every setting that could run a program overridden; only plumbing is called,
 within limits on time, memory and output. Nothing is checked out, fetched or written. What commits
-mean is left to `sources`.
+mean is left to `mining`.
+
+- `__init__.py`: clones and their objects.
+- `trial.py`: whether a patch applies to some files, without any clone.
+- `program.py`: git itself, with the settings that keep it harmless.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from swe_scaffold.errors import DataError, EnvironmentFailure
-from swe_scaffold.process import MIB, Finished, run_program
+from swe_scaffold.git.program import MAX_BLOB_BYTES, find_git, run_git
+from swe_scaffold.process import MIB, Finished
 from swe_scaffold.terminal import show
 
-MAX_BLOB_BYTES = 1 << 20
+__all__ = [
+    "EXECUTABLE",
+    "MAX_BLOB_BYTES",
+    "REGULAR",
+    "SUBMODULE",
+    "Blob",
+    "Change",
+    "Commit",
+    "Node",
+    "Repository",
+    "is_object_id",
+    "is_repository",
+    "open_repository",
+]
+
 REGULAR, EXECUTABLE, SUBMODULE = "100644", "100755", "160000"
 
 _SECONDS = 120.0
 _OUTPUT_BYTES = 64 * MIB
 _LISTING_BYTES = 512 * MIB
-_MEMORY_BYTES = 4096 * MIB
 # So many blobs of the largest size stay below _OUTPUT_BYTES.
 _BLOBS = 60
-_SETTINGS = (
-    "core.fsmonitor=false",
-    "core.hooksPath=/dev/null",
-    "core.attributesFile=/dev/null",
-    "protocol.allow=never",
-    "protocol.ext.allow=never",
-    "safe.bareRepository=explicit",
-    "submodule.recurse=false",
-    # A commit-graph file could tell other parents than the commits themselves.
-    "core.commitGraph=false",
-    # Packs are mapped in windows, so that the limit on memory holds for large clones too.
-    "core.packedGitWindowSize=32m",
-    "core.packedGitLimit=512m",
-    # What is larger counts as binary and is not compared.
-    f"core.bigFileThreshold={MAX_BLOB_BYTES}",
-    "core.quotePath=false",
-    "diff.suppressBlankEmpty=false",
-)
-_ENVIRONMENT = {
-    "LC_ALL": "C",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": "/dev/null",
-    "GIT_ATTR_NOSYSTEM": "1",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_OPTIONAL_LOCKS": "0",
-    # A partial clone is not completed from wherever its configuration points to.
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_ALLOW_PROTOCOL": "none",
-    # Commits as they were made, not as refs/replace or a graft file would have them.
-    "GIT_NO_REPLACE_OBJECTS": "1",
-    "GIT_GRAFT_FILE": "/dev/null",
-}
 _NO_PROGRAMS = ("--no-ext-diff", "--no-textconv")
 # Each spelled out, as a repository's configuration would change the text otherwise.
 _PATCH = (
@@ -152,7 +137,7 @@ class Repository:
 
     def __init__(self, folder: Path, shown: str) -> None:
         self.folder, self.shown = folder, shown
-        self._git = _find_git()
+        self._git = find_git()
 
     def ask(self, *arguments: str, output_bytes: int = _OUTPUT_BYTES) -> bytes:
         """Run one plumbing command and return what it says.
@@ -295,26 +280,15 @@ class Repository:
     def _run(
         self, *arguments: str, stdin: bytes = b"", output_bytes: int = _OUTPUT_BYTES
     ) -> Finished:
-        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         # `--bare` and a folder that is nobody's: attributes of a work tree are not looked for.
         place = ("--bare", f"--git-dir={self.folder}")
-        return run_program(
-            [self._git, *settings, "--no-pager", *place, *arguments],
-            seconds=_SECONDS,
+        return run_git(
+            [self._git, *place, *arguments],
             cwd=Path("/"),
-            environment=_ENVIRONMENT,
+            seconds=_SECONDS,
             stdin=stdin,
             output_bytes=output_bytes,
-            memory_bytes=_MEMORY_BYTES,
         )
-
-
-def _find_git() -> str:
-    found = shutil.which("git")
-    # A relative entry of PATH would name a program of whatever folder this is.
-    if found is None or not Path(found).is_absolute():
-        raise EnvironmentFailure("git is not installed", hint="install git 2.30 or later")
-    return found
 
 
 def _git_folder(path: Path) -> Path | None:
