@@ -45,13 +45,17 @@ _BODY = {" ": "context", "": "context", "\r": "context", "-": "removed", "+": "a
 
 @dataclass(frozen=True, slots=True)
 class Hunk:
-    """One `@@` block; `lines` keep their prefix and any carriage return, not their line feed."""
+    """One `@@` block; `lines` keep their prefix and any carriage return, not their line feed.
+
+    `heading` is what follows the second `@@`: git's guess at the function above the block.
+    """
 
     old_start: int
     old_count: int
     new_start: int
     new_count: int
     lines: tuple[str, ...]
+    heading: str = ""
 
     @property
     def complete(self) -> bool:
@@ -216,6 +220,7 @@ class _Scanner:
 @dataclass(slots=True)
 class _HunkDraft:
     counts: tuple[int, int, int, int]
+    heading: str
     lines: list[str] = field(default_factory=list)
 
 
@@ -248,7 +253,8 @@ class _FileDraft:
                 match_ = _HUNK.match(line)
                 assert match_ is not None
                 numbers = [int(value or 1) for value in match_.groups()]
-                self.hunks.append(_HunkDraft((numbers[0], numbers[1], numbers[2], numbers[3])))
+                counts = (numbers[0], numbers[1], numbers[2], numbers[3])
+                self.hunks.append(_HunkDraft(counts, line[match_.end() :].strip()))
             case "context" | "removed" | "added" | "note":
                 self.hunks[-1].lines.append(line)
 
@@ -266,8 +272,8 @@ class _FileDraft:
             self.new = DEV_NULL
 
     def finished(self) -> FilePatch:
-        hunks = tuple(Hunk(*draft.counts, tuple(draft.lines)) for draft in self.hunks)
-        return FilePatch(self.old, self.new, hunks)
+        hunks = (Hunk(*draft.counts, tuple(draft.lines), draft.heading) for draft in self.hunks)
+        return FilePatch(self.old, self.new, tuple(hunks))
 
 
 def _name(field_: str) -> str:
