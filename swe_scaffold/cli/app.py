@@ -110,6 +110,7 @@ def application() -> typer.Typer:
         model,
         predicting,
         quickstart,
+        scoring,
         showing,
         synthesis,
     )

@@ -25,6 +25,8 @@ EXTRA_KEYS = (
     "difficulty",
     "source_path",
     "function",
+    "predicted_by",
+    "sample",
 )
 OUTCOME_KEYS = (
     "label",
