@@ -70,5 +70,7 @@ def test_a_repository_around_the_temporary_folder_has_no_say(
     monkeypatch.setattr("tempfile.tempdir", str(history.folder))
     before = {name for _, _, names in os.walk(history.folder) for name in names}
     assert try_patch(patch(), FILES).applies is True
+    # Inside a repository git would skip the file as one of another folder, and be content.
+    assert try_patch(patch(old="zwei"), FILES).applies is False
     assert not marker.exists()
     assert {name for _, _, names in os.walk(history.folder) for name in names} == before

@@ -97,14 +97,14 @@ def test_hunks_do_not_depend_on_the_context_of_a_patch(context: int) -> None:
     lines = [f"{n}\n" for n in range(1, 61)]
     changed = [*lines]
     changed[9] = "ten\n"
-    changed[15] = "sixteen\n"
+    changed[16] = "seventeen\n"
     changed[39:39] = ["between 39 and 40\n"]
     import difflib
 
     diff = difflib.unified_diff(lines, changed, "a/x.txt", "b/x.txt", n=context)
     (file,) = parse_patch("".join(diff))
-    # Lines 10 and 16 are one hunk of `git diff`: there are five lines between them.
-    assert changed_ranges(file) == [Lines("x.txt", 7, 19), Lines("x.txt", 37, 42)]
+    # Lines 10 and 17 are one hunk of `git diff`: there are six lines between them.
+    assert changed_ranges(file) == [Lines("x.txt", 7, 20), Lines("x.txt", 37, 42)]
 
 
 def test_two_patches_that_make_one_file_meet() -> None:

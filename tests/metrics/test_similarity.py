@@ -23,7 +23,7 @@ def body(text: str) -> str:
 
 
 def test_it_is_difflibs_ratio_averaged_over_files() -> None:
-    ours, theirs = patch("line 5\n", "line five\n"), patch("line 5\n", "line 55\n")
+    ours, theirs = patch("line 5\n", "line five\n" * 40), patch("line 5\n", "line 55\n" * 40)
     expected = difflib.SequenceMatcher(None, body(ours), body(theirs), autojunk=False).ratio()
     one, two = parse_patch(ours), parse_patch(theirs)
     assert change_similarity(one, two) == expected

@@ -221,6 +221,12 @@ def test_kept_predictions_are_tasks(tasks: Path, gold: str, write: Write, tmp_pa
     assert row["problem_statement"] == "add subtracts"
 
 
+def test_the_later_row_takes_its_own_place(tasks: Path, gold: str, write: Write) -> None:
+    path = write(prediction(1, None), prediction(2, gold), prediction(1, gold))
+    scored = lines(score_predictions(path, str(tasks)).scored)
+    assert [row["instance_id"] for row in scored] == ["owner__name-2", "owner__name-1"]
+
+
 def test_same_inputs_same_bytes(tasks: Path, gold: str, write: Write) -> None:
     path = write(prediction(1, gold), prediction(2, edit("f")))
     first = score_predictions(path, str(tasks))
