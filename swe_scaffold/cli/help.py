@@ -27,9 +27,9 @@ ORDER = (
     "evaluate",
     "compare",
     "predict",
+    "score",
     "export",
 )
-ORDER = ("quickstart", "tasks", "build", "audit", "summarize", "show", "train", "evaluate", "score")
 COMMON = ("json_output", "offline", "quiet", "verbose", "debug", "help")
 COMMON_SPELLINGS = ("--json", "--offline", "-q", "--quiet", "-v", "--verbose", "--debug")
 CONFIG = "config: "

@@ -75,9 +75,20 @@ def score(  # noqa: PLR0913 one parameter per option
         list[Path] | None,
         typer.Option(metavar="REPORT", help="Report of an evaluation with tests; repeatable."),
     ] = None,
+    harness: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run SWE-bench's own tests first, under this name (needs Docker and swebench).",
+        ),
+    ] = None,
     against: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Other predictions, compared task by task."),
+    ] = None,
+    against_resolved: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="REPORT", help="Report on the other predictions; repeatable."),
     ] = None,
     keep: Annotated[
         str | None,
@@ -115,7 +126,9 @@ def score(  # noqa: PLR0913 one parameter per option
             repos=repos,
             files=files,
             resolved=tuple(resolved or ()),
+            harness=harness,
             against=against,
+            against_resolved=tuple(against_resolved or ()),
             keep=_keep(keep, rows),
             split=split,
             output=output,
@@ -152,9 +165,14 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"rows of tasks left out: {counts(tasks['left_out'])}"
     yield ""
     yield _metrics(report)
-    first = report["all_tasks"]["parses"]["metric"]
+    every = report["all_tasks"]
     yield ""
-    yield f"intervals: {first['ci_method']}, by {report['settings']['cluster_by']}"
+    yield (
+        f"intervals by {report['settings']['cluster_by']}: of shares "
+        f"{every['parses']['metric']['ci_method']}; of means "
+        f"{every['file_recall']['metric']['ci_method']}"
+    )
+    yield from _harness(report["harness"])
     yield from _because(report)
     yield ""
     yield _repositories(report["by_repository"])
@@ -171,6 +189,18 @@ def _ledger(predictions: Mapping[str, Any]) -> str:
         f"predictions: {predictions['rows']} rows = scored {predictions['scored']} + "
         f"refused {sum(refused.values())}{told}"
     )
+
+
+def _harness(reports: list[Mapping[str, Any]]) -> Iterator[str]:
+    """Tell what reports of SWE-bench's harness say of resolved tasks."""
+    for report in reports:
+        yield f"report {place(report['path'])}: {counts(report['ledger'])}"
+        for key, title in (("of_all", "of all tasks"), ("of_submitted", "of those submitted")):
+            plain, clustered = report[key], report[f"{key}_clustered"]
+            yield (
+                f"  resolved {title}: {number(clustered)} by repository; "
+                f"{number(plain)} if tasks were independent (Wilson)"
+            )
 
 
 def _some(names: list[str]) -> str:
@@ -238,9 +268,21 @@ def _comparison(against: Mapping[str, Any]) -> Iterator[str]:
             continue
         p = difference["p_value"]
         sides = [difference[side] for side in ("higher", "lower", "equal")]
-        lines.append([_TITLES[name], number(effect), *sides, "none" if p is None else f"{p:.3g}"])
-    yield table(["metric", "difference", "higher", "lower", "equal", "p"], lines)
-    yield "p: clustered t test of one metric, not adjusted for looking at several"
+        ps = [p, difference["p_holm"], difference["mcnemar"]]
+        told = ["" if value is None else f"{value:.3g}" for value in ps]
+        lines.append([_TITLES[name], number(effect), *sides, *told])
+    headers = ["metric", "difference", "higher", "lower", "equal", "p", "p (Holm)", "McNemar"]
+    yield table(headers, lines)
+    yield "p: clustered t test; Holm: adjusted for all metrics; McNemar takes tasks for independent"
+    yield from _harness(against["harness"])
+    for pair in against["reports"]:
+        test = pair["test"]
+        yield (
+            f"resolved, {place(pair['second'])} - {place(pair['first'])}: "
+            f"{number(test['difference'])} over {pair['common']} tasks; only the first "
+            f"{test['only_first']}, only the second {test['only_second']}; McNemar p "
+            f"{test['p_value']:.3g}"
+        )
 
 
 def _kept(kept: Mapping[str, Any]) -> Iterator[str]:

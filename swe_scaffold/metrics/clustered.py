@@ -20,7 +20,7 @@ from swe_scaffold.metrics.bootstrap import (
     check_seed,
 )
 from swe_scaffold.metrics.distributions import student_t_quantile
-from swe_scaffold.metrics.small_samples import Mean, cluster_sums, clustered_error
+from swe_scaffold.metrics.small_samples import ClusteredError, Mean, cluster_sums, clustered_error
 from swe_scaffold.types import Metric
 
 CLUSTERED_T = "clustered t (CR1, G - 1 df)"
@@ -115,9 +115,7 @@ def small_sample_t(ratio: Ratio, settings: Settings) -> Metric:
     metric = _bare(ratio, settings, units, SMALL_SAMPLE_T)
     if value is None or units < 2:
         return metric
-    weights = cluster_sums(ratio.denominators, ratio.clusters)
-    sums = cluster_sums(ratio.numerators, ratio.clusters)
-    error = clustered_error([Mean(sums - value * weights, weights)])
+    error = small_sample_error(ratio)
     if error is None:
         return replace(metric, reason="one cluster holds nearly every token: no interval")
     half = error.half_width(settings.alpha)
@@ -127,6 +125,16 @@ def small_sample_t(ratio: Ratio, settings: Settings) -> Metric:
         design_effect=ratio.design_effect(),
         reason=metric.reason or error.reason,
     )
+
+
+def small_sample_error(ratio: Ratio) -> ClusteredError | None:
+    """Return the CR2 error of a ratio; None without two clusters that share it."""
+    value = ratio.value
+    if value is None or len(set(ratio.clusters)) < 2:
+        return None
+    weights = cluster_sums(ratio.denominators, ratio.clusters)
+    sums = cluster_sums(ratio.numerators, ratio.clusters)
+    return clustered_error([Mean(sums - value * weights, weights)])
 
 
 def naive_t(ratio: Ratio, settings: Settings, *, method: str = NAIVE_T) -> Metric:

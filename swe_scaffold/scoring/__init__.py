@@ -6,8 +6,7 @@
 - `patches.py`: one prediction against its gold patch.
 - `summary.py`: means over tasks with intervals, differences of two files.
 - `expressions.py`, `keeping.py`: predictions worth training on.
-
-Running tests is left to SWE-bench's harness; its reports are read by `sources`.
+- `harness.py`: SWE-bench's own harness, which runs the tests: handing over, and its reports.
 """
 
 from __future__ import annotations
@@ -16,17 +15,25 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from swe_scaffold.errors import ScaffoldError, UsageError
+from swe_scaffold.errors import DataError, ScaffoldError, UsageError
 from swe_scaffold.files import require_different, require_writable, write_json
 from swe_scaffold.jsonl import LineWriter, WrittenFile, encode_row
 from swe_scaffold.manifest import SCHEMA, provenance
 from swe_scaffold.metrics.clustered import Settings
 from swe_scaffold.scoring.expressions import Filter
 from swe_scaffold.scoring.files_before import ClonedTrees, FolderTrees, Trees
+from swe_scaffold.scoring.harness import (
+    Resolved,
+    compare_reports,
+    hand_over,
+    read_report,
+    resolved_rates,
+)
 from swe_scaffold.scoring.keeping import kept_row
 from swe_scaffold.scoring.patches import FIELDS, LISTS, PatchScorer
 from swe_scaffold.scoring.reading import (
@@ -69,7 +76,10 @@ class Options:
         repos: Folder of clones, or bare mirrors, of the tasks' repositories.
         files: Folder of `INSTANCE_ID/path` instead.
         resolved: Evaluation reports, as SWE-bench's harness writes them.
+        harness: Name of a run: hand the predictions over to SWE-bench's harness first, and take
+            its report as one more.
         against: Another file of predictions to compare with.
+        against_resolved: Evaluation reports on that file.
         keep: Write predictions that pass a filter as tasks.
         split: Of the tasks' source.
         output: The scored predictions; their summary stands beside them.
@@ -79,7 +89,9 @@ class Options:
     repos: Path | None = None
     files: Path | None = None
     resolved: Sequence[Path] = ()
+    harness: str | None = None
     against: Path | None = None
+    against_resolved: Sequence[Path] = ()
     keep: Keep | None = None
     split: str | None = None
     output: Path | None = None
@@ -139,8 +151,11 @@ def score_predictions(
     keep = Filter(options.keep.expression, FILTER_FIELDS) if options.keep else None
     scored, summary = output_paths(predictions, options.output)
     _check_outputs(predictions, tasks, options, [scored, summary])
+    if options.against_resolved and options.against is None:
+        raise UsageError("--against-resolved goes with --against")
     task_file = read_tasks(tasks, split=options.split, offline=offline)
-    outcomes = read_outcomes(options.resolved) if options.resolved else Outcomes()
+    options = _through_the_harness(predictions, tasks, options, reporter)
+    outcomes = _outcomes(options.resolved)
     work = _Work(task_file, PatchScorer(trees), outcomes, reporter)
     file = read_predictions(predictions, task_file.tasks)
     other = read_predictions(options.against, task_file.tasks) if options.against else None
@@ -167,9 +182,47 @@ def score_predictions(
             **_written(options.keep.rows, sink.written),
         }
     if other is not None:
-        report["against"] = _against(work, rows, other, options.settings)
+        report["against"] = _against(work, rows, other, options)
     write_json(summary, report)
     return Scoring(report, scored, summary)
+
+
+def _through_the_harness(
+    predictions: Path, tasks: str, options: Options, reporter: Reporter
+) -> Options:
+    """Let SWE-bench's harness run the tests, where that is asked, and add its report."""
+    if options.harness is None:
+        return options
+    reporter.say("handing over to SWE-bench's harness, which may take hours")
+    report = hand_over(
+        predictions,
+        tasks,
+        run_id=options.harness,
+        report_dir=(options.output or predictions).parent / "harness",
+        split=options.split or "test",
+    )
+    return replace(options, resolved=(*options.resolved, report))
+
+
+def _outcomes(reports: Sequence[Path]) -> Outcomes:
+    return read_outcomes(reports) if reports else Outcomes()
+
+
+def _read_reports(paths: Sequence[Path]) -> list[Resolved]:
+    """Read the reports of SWE-bench's harness; others that tell what is resolved have no lists."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(DataError):
+            found.append(read_report(path))
+    return found
+
+
+def _rates(reports: Sequence[Resolved], settings: Settings) -> list[dict[str, Any]]:
+    """Return the ledger and the resolved rates of each report."""
+    return [
+        {"path": report.path, "ledger": report.ledger(), **asdict(resolved_rates(report, settings))}
+        for report in reports
+    ]
 
 
 def output_paths(predictions: Path, output: Path | None) -> tuple[Path, Path]:
@@ -182,7 +235,7 @@ def output_paths(predictions: Path, output: Path | None) -> tuple[Path, Path]:
 def _check_outputs(
     predictions: Path, tasks: str, options: Options, outputs: Sequence[Path]
 ) -> None:
-    given = [predictions, Path(tasks), *options.resolved]
+    given = [predictions, Path(tasks), *options.resolved, *options.against_resolved]
     given += [options.against] if options.against else []
     written = [*outputs, *([options.keep.rows] if options.keep else [])]
     if len({path.absolute() for path in written}) < len(written):
@@ -216,9 +269,9 @@ class _Work:
         resolved = False if self.outcomes.resolved else None
         return [self._scorer.score(self.tasks.tasks[name], None, resolved) for name in names]
 
-    def without_reports(self) -> _Work:
-        """Return the same for predictions that the reports are not about."""
-        return _Work(self.tasks, self._scorer, Outcomes(), self._reporter)
+    def about(self, outcomes: Outcomes) -> _Work:
+        """Return the same for predictions that other reports are about."""
+        return _Work(self.tasks, self._scorer, outcomes, self._reporter)
 
     def _resolved(self, name: str) -> bool | None:
         return self.outcomes.resolved.get(name, (None, ""))[0]
@@ -251,6 +304,7 @@ def _report(
             "files_from": "repos" if options.repos else "files" if options.files else None,
             "resolved_from": [str(path) for path in options.resolved],
         },
+        "harness": _rates(_read_reports(options.resolved), settings),
         "resolved_unknown": sum(row["resolved"] is None for row in rows),
         "reasons": reasons(rows),
         "all_tasks": summarise(everything, settings),
@@ -283,16 +337,21 @@ def _check_identities(report: Mapping[str, Any]) -> None:
 
 
 def _against(
-    work: _Work, rows: Sequence[Mapping[str, Any]], other: PredictionFile, settings: Settings
+    work: _Work, rows: Sequence[Mapping[str, Any]], other: PredictionFile, options: Options
 ) -> dict[str, Any]:
-    """Compare with another file over the tasks for which both have a prediction.
-
-    Reports are about the first file only, so nothing is known of what the other resolves.
-    """
-    others = [row for _, row in work.without_reports().rows(other)]
+    """Compare with another file over the tasks for which both have a prediction."""
+    theirs = work.about(_outcomes(options.against_resolved))
+    others = [row for _, row in theirs.rows(other)]
+    reports = _read_reports(options.against_resolved)
+    pairs = product(reports, _read_reports(options.resolved))
     return {
         "predictions": _prediction_ledger(other),
-        **compare_tasks(by_task(rows), by_task(others), settings),
+        "harness": _rates(reports, options.settings),
+        "reports": [
+            {"first": a.path, "second": b.path, **asdict(compare_reports(a, b, options.settings))}
+            for a, b in pairs
+        ],
+        **compare_tasks(by_task(rows), by_task(others), options.settings),
     }
 
 

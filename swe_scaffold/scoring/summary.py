@@ -1,7 +1,9 @@
 """Scores of predictions as means over tasks, with intervals by repository.
 
-A task with several samples counts once, with their mean. The headline is over all tasks, those
-without a prediction scored as an empty one; beside it are the tasks that have one.
+Shares have the Wilson interval by cluster, means the clustered t that allows for few or unequal
+repositories: the two whose simulated coverage holds (docs/evaluation.md). A task with several
+samples counts once, with their mean. The headline is over all tasks, those without a prediction
+scored as an empty one; beside it are the tasks that have one.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from swe_scaffold.metrics.clustered import (
     Ratio,
     Settings,
     cluster_bootstrap,
-    clustered_t,
     naive_t,
+    small_sample_error,
+    small_sample_t,
 )
-from swe_scaffold.metrics.distributions import student_t_sf
-from swe_scaffold.metrics.likelihood import WITHIN_GROUP_T, members
+from swe_scaffold.metrics.likelihood import WITHIN_GROUP_T
+from swe_scaffold.metrics.shares import clustered_share, exact_binomial, holm
+from swe_scaffold.metrics.slices import members
+from swe_scaffold.metrics.small_samples import p_value
 from swe_scaffold.types import Metric
 
 Row = Mapping[str, Any]
@@ -89,15 +94,18 @@ def compare_tasks(
 ) -> dict[str, Any]:
     """Return the paired differences, ours - theirs, over the tasks that both have.
 
-    `p_value` is that of the clustered t test against no difference, two-sided, not adjusted for
-    the number of metrics.
+    `p_value` is that of the clustered t test against no difference, two-sided; `p_holm` the same
+    adjusted for the number of metrics. `mcnemar` is the exact test of a share, which takes tasks
+    for independent.
     """
     others = {task.instance_id: task for task in theirs}
     pairs = [(task, others[task.instance_id]) for task in ours if task.instance_id in others]
-    return {
-        "tasks": len(pairs),
-        "metrics": {name: _difference(name, pairs, settings) for name in METRICS if name != SIZE},
-    }
+    metrics = {name: _difference(name, pairs, settings) for name in METRICS if name != SIZE}
+    known = {name: one["p_value"] for name, one in metrics.items() if one["p_value"] is not None}
+    adjusted = holm(known)
+    for name, one in metrics.items():
+        one["p_holm"] = adjusted.get(name)
+    return {"tasks": len(pairs), "metrics": metrics}
 
 
 def reasons(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
@@ -112,7 +120,11 @@ def reasons(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
 
 def clustered(ratio: Ratio, settings: Settings) -> Metric:
     """Return the ratio with its clustered interval, which ends where its values do."""
-    metric = _explained(clustered_t(ratio, settings))
+    if ratio.metric in SHARES and set(ratio.numerators) <= {0.0, 1.0}:
+        flags = [value == 1 for value in ratio.numerators]
+        share = clustered_share(ratio.metric, flags, ratio.clusters, settings, unit=ratio.unit)
+        return _explained(share)
+    metric = _explained(small_sample_t(ratio, settings))
     if metric.ci is None or ratio.metric not in METRICS:
         return metric
     most = math.inf if ratio.metric == SIZE else 1.0
@@ -184,12 +196,15 @@ def _difference(
     clusters = _clusters([task for task, _ in known], settings)
     parts = [(difference, 1.0) for _, difference in known]
     ratio = _make(f"{name}_difference", "difference/task", parts, clusters)
+    effect = clustered(ratio, settings)
     higher = sum(difference > _EQUAL_WITHIN for _, difference in known)
     lower = sum(difference < -_EQUAL_WITHIN for _, difference in known)
+    whole = {difference for _, difference in known} <= {-1.0, 0.0, 1.0}
     return {
-        "effect": asdict(clustered(ratio, settings)),
+        "effect": asdict(effect),
         "bootstrap": asdict(_explained(cluster_bootstrap(ratio, settings))),
         "p_value": _p_value(ratio),
+        "mcnemar": exact_binomial(higher, higher + lower) if name in SHARES and whole else None,
         "higher": higher,
         "lower": lower,
         "equal": len(known) - higher - lower,
@@ -197,7 +212,7 @@ def _difference(
 
 
 def _p_value(ratio: Ratio) -> float | None:
-    value, error = ratio.value, ratio.standard_error()
-    if value is None or not error:
+    error = small_sample_error(ratio)
+    if error is None or ratio.value is None or not error.standard_error:
         return None
-    return 2 * student_t_sf(abs(value) / error, len(set(ratio.clusters)) - 1)
+    return p_value(ratio.value, error.standard_error, error.df)

@@ -38,7 +38,7 @@ def test_a_table_for_people(run: Run, predictions: Path, tasks: Path) -> None:
     assert done.code == 0, done.err
     assert "predictions: 14 rows = scored 13 + refused 1 (unknown_instance 1)\n" in done.out
     assert "tasks: 20 = predicted 13 + missing 7 (" in done.out
-    assert "intervals: clustered t (CR1, G - 1 df), by group\n" in done.out
+    assert "intervals by group: of shares Wilson by cluster" in done.out
     assert "beware: few clusters (4 < 8)" in done.out
     assert "\x1b" not in done.out
     assert done.out.endswith(
@@ -50,6 +50,39 @@ def test_one_json_document(run: Run, predictions: Path, tasks: Path) -> None:
     value = run("score", predictions, tasks, "--cluster-by", "row", "--json").value
     assert value == json.loads(Path("preds.score.json").read_text("utf-8"))
     assert value["all_tasks"]["file_recall"]["metric"]["clusters"] == 19
+
+
+def test_two_reports_of_the_harness_are_compared(run: Run, predictions: Path, tasks: Path) -> None:
+    names = [task(n)["instance_id"] for n in range(13)]
+    reports = []
+    for name, count in (("new", 9), ("old", 2)):
+        report = {"resolved_ids": names[:count], "unresolved_ids": names[count:]}
+        reports.append(write_rows(Path(f"{name}.json"), [report]))
+    flags = ["--resolved", reports[0], "--against", predictions, "--against-resolved", reports[1]]
+    refused = run("score", predictions, tasks, *flags[:2], *flags[4:])
+    assert (refused.code, "--against" in refused.err) == (2, True)
+    done = run("score", predictions, tasks, *flags, "--json")
+    assert done.code == 0, done.err
+    assert done.value["harness"][0]["ledger"]["resolved"] == 9
+    assert done.value["harness"][0]["of_submitted"]["value"] == 9 / 13
+    against = done.value["against"]
+    assert against["reports"][0]["test"]["only_second"] == 7
+    # Seven tasks that only one of them resolves: 2 / 2^7.
+    assert against["reports"][0]["test"]["p_value"] == 2 / 2**7
+    resolved = against["metrics"]["resolved"]
+    assert (resolved["higher"], resolved["mcnemar"]) == (7, 2 / 2**7)
+    assert resolved["p_holm"] >= resolved["p_value"]
+    assert "McNemar p 0.0156" in run("score", predictions, tasks, *flags).out
+
+
+def test_the_harness_needs_docker(
+    run: Run, predictions: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    done = run("score", predictions, tasks, "--harness", "first")
+    assert done.code == 4
+    assert "docker and swebench are not installed here" in done.err
+    assert "swebench eval" in done.err
 
 
 def test_kept_rows_build_and_are_found_as_contaminated(
