@@ -12,9 +12,10 @@ from swe_scaffold.cli.app import APP, NoCache, Session, command
 from swe_scaffold.cli.comparison_text import comparison_text
 from swe_scaffold.cli.evaluation_text import evaluation_text
 from swe_scaffold.cli.help import from_config
-from swe_scaffold.cli.options import Config, Set, TrustTemplate, load_resolved
+from swe_scaffold.cli.options import Config, Set, TrustTemplate, load_resolved, require_page
 from swe_scaffold.cli.tables import place
 from swe_scaffold.errors import CheckFailed, UsageError
+from swe_scaffold.files import write_text
 from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
@@ -200,6 +201,9 @@ def compare(  # noqa: PLR0913 one parameter per option
     generate: Generate = 0,
     processes: Processes = 1,
     cluster_by: ClusterBy = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the comparison as a page, too.")
+    ] = None,
     set_: Set = None,
     trust_template: TrustTemplate = False,
     no_cache: NoCache = False,
@@ -213,6 +217,8 @@ def compare(  # noqa: PLR0913 one parameter per option
     flags = {"evaluation.cluster_by": cluster_by}
     resolved = load_resolved(session, config, set_, flags, part="evaluation")
     asked = _gate(gate, margin)
+    if html is not None:
+        require_page(html, [] if data is None else [data])
     options = {
         "base": base,
         "shuffled_control": shuffled_control,
@@ -234,6 +240,11 @@ def compare(  # noqa: PLR0913 one parameter per option
         common=common,
         gate=asked,
     )
+    if html is not None:
+        from swe_scaffold.report.comparison_page import comparison_page
+
+        write_text(html, comparison_page(result.report))
+        session.reporter.say(f"wrote {place(html)}")
     session.result(result.report, comparison_text(result.report))
     if result.passes is False:
         raise CheckFailed("the gate says no", where=f"--gate {gate}")

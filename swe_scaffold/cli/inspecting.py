@@ -9,10 +9,9 @@ import typer
 
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.audit_text import audit_text, lengths
-from swe_scaffold.cli.options import Config, Set, TrustTemplate
+from swe_scaffold.cli.options import Config, Set, TrustTemplate, require_page
 from swe_scaffold.cli.tables import counts, facts, place
-from swe_scaffold.errors import UsageError
-from swe_scaffold.files import require_different, require_writable, write_text
+from swe_scaffold.files import write_text
 
 MaxLength = Annotated[
     int, typer.Option(metavar="N", min=16, help="Most tokens per row, as training.max_length.")
@@ -90,19 +89,11 @@ def audit(  # noqa: PLR0913 one parameter per option
 
 
 def _check_page(path: Path, files: list[Path], benchmarks: list[str]) -> None:
-    """Refuse a page in the place of anything that is read, before any work is done.
-
-    Raises:
-        UsageError: Its name is not a page's, or it is an input.
-        EnvironmentFailure: It cannot be written there.
-    """
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise UsageError("is no name of a page", where=place(path), hint="call it audit.html")
+    """Refuse a page in the place of anything that is read, before any work is done."""
     from swe_scaffold.rows import BuiltFiles
 
     holdouts = [BuiltFiles.of(file).test for file in files if file.name]
-    require_different(path, [*files, *holdouts, *map(Path, benchmarks)])
-    require_writable(path.parent)
+    require_page(path, [*files, *holdouts, *map(Path, benchmarks)])
 
 
 @command(

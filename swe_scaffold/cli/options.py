@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from swe_scaffold.cli.app import Session
+from swe_scaffold.errors import UsageError
+from swe_scaffold.files import require_different, require_writable
+from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
     from swe_scaffold.config import SpeedrunConfig
@@ -22,6 +25,19 @@ Set = Annotated[
 TrustTemplate = Annotated[
     bool, typer.Option("--trust-template", help="Accept a chat template that is not a known one.")
 ]
+
+
+def require_page(path: Path, inputs: list[Path]) -> None:
+    """Refuse a page in the place of anything that is read, before any work is done.
+
+    Raises:
+        UsageError: Its name is not a page's, or it is an input.
+        EnvironmentFailure: It cannot be written there.
+    """
+    if path.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError("is no name of a page", where=show(path), hint="call it page.html")
+    require_different(path, inputs)
+    require_writable(path.parent)
 
 
 def load_resolved(

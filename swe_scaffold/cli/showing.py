@@ -1,7 +1,7 @@
 """The command that shows rows: the first ones of a file, or the whole path of one.
 
-How a row is printed is left to `rows`, its path to `show_text`, and what is known of the path to
-`dataset.tracing`.
+How a row is printed is left to `rows`, its path to `show_text`, scores and answers to `show_eval`;
+what is known of the path to `dataset.tracing`, of the rest to `report.row_facts`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,20 @@ import typer
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.help import did_you_mean
 from swe_scaffold.cli.inspecting import MaxLength, MinPromptTokens
-from swe_scaffold.cli.options import TrustTemplate
+from swe_scaffold.cli.options import TrustTemplate, require_page
 from swe_scaffold.cli.show_text import FIELD_WIDTH, alone_text, no_manifest, traces_text
-from swe_scaffold.errors import DataError, IntegrityError
+from swe_scaffold.errors import DataError, IntegrityError, UsageError
+from swe_scaffold.files import write_text
 from swe_scaffold.terminal import show as visible
 
 if TYPE_CHECKING:
     from swe_scaffold.cli.rows import View
     from swe_scaffold.dataset.tracing import Trace, Traces
+    from swe_scaffold.report.row_facts import RowFacts
+    from swe_scaffold.report.row_scores import Evaluations
+    from swe_scaffold.types import Example
+
+MAX_LENGTH = 4096
 
 
 @command(
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
     examples=(
         "swe-scaffold show rows.jsonl django__django-11099",
         "swe-scaffold show rows.jsonl --limit 1 --model Qwen/Qwen2.5-3B-Instruct",
+        "swe-scaffold show rows.test.jsonl django__django-11099 --eval RUN/evaluation/HASH "
+        "--html row.html",
     ),
 )
 def show(  # noqa: PLR0913 one parameter per option
@@ -52,7 +60,23 @@ def show(  # noqa: PLR0913 one parameter per option
         int, typer.Option(metavar="N", min=1, help="Rows to show where no ID is given.")
     ] = 3,
     full: Annotated[bool, typer.Option("--full", help="With ID: cut no text and no list.")] = False,
-    max_length: MaxLength = 4096,
+    eval_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--eval",
+            metavar="FOLDER",
+            help="With ID: an evaluation that scored the row, NLL token by token; two for before "
+            "and after.",
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With ID: predictions (JSONL), shown against the row."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With ID: write it all as a page, too.")
+    ] = None,
+    max_length: MaxLength = MAX_LENGTH,
     min_prompt_tokens: MinPromptTokens = 128,
     trust_template: TrustTemplate = False,
 ) -> int:
@@ -61,32 +85,131 @@ def show(  # noqa: PLR0913 one parameter per option
     The path: raw fields, response choice, each verdict, split, tokens. The row is made again from
     its source; where that differs from what the build recorded, the exit code is 5. Trained tokens
     are coloured on a terminal and stand between «« and »» elsewhere. Control and other invisible
-    characters of the rows are spelt out.
+    characters of the rows are spelt out. With --eval follows what models make of the row: the base
+    before and the adapter after where the evaluation has both.
     """
-    from swe_scaffold.cli.rows import View, chosen_rows, row_text, row_value
+    from swe_scaffold.cli.rows import chosen_rows, row_text, row_value
     from swe_scaffold.dataset.tracing import manifest_of
 
+    asked = bool(eval_ or predictions or html)
+    if asked and instance_id is None:
+        raise UsageError("goes with the ID of a row", where="--eval, --predictions and --html")
+    evaluations = _evaluations(eval_, max_length)
     view = None
     manifest = None if instance_id is None else manifest_of(file)
     traces = None if manifest is None or instance_id is None else _traces(manifest, instance_id)
     rows = [] if traces else chosen_rows(file, instance_id, limit)
-    if model is not None:
-        from swe_scaffold.rendering import Renderer
-
-        renderer = Renderer.load(model, offline=session.offline, trust_template=trust_template)
-        view = View(renderer, max_length, min_prompt_tokens)
-    if traces:
-        value = traces_value(traces, view, full=full) if session.json else None
-        session.result(value, "" if session.json else traces_text(traces, view, full=full))
-        return 0 if traces.agrees else IntegrityError.exit_code
+    if model is not None or evaluations is not None:
+        view = _view(session, evaluations, model, max_length, min_prompt_tokens, trust_template)
+    known: list[RowFacts] = []
+    if asked:
+        found = [one.example for one in traces.traces if one.example] if traces else rows
+        known = _known(found, evaluations, view, predictions, min_prompt_tokens)
+    if html is not None:
+        _write_page(session, html, known, traces, [file, *(eval_ or []), predictions])
     if session.json:
-        values = [row_value(row, view) for row in rows]
-        session.result(values if instance_id is None else _alone_value(file, values), "")
+        value: Any = None
+        if traces:
+            value = traces_value(traces, view, full=full)
+        else:
+            value = [row_value(row, view) for row in rows]
+            value = value if instance_id is None else _alone_value(file, value)
+        if asked:
+            value |= {"evaluated": [one.to_dict() for one in known]}
+        session.result(value, "")
+    elif traces:
+        session.result(None, _with_facts(traces_text(traces, view, full=full), known, full))
     elif instance_id is None:
         session.result(None, "\n\n".join(row_text(row, view) for row in rows))
     else:
-        session.result(None, "\n\n".join(alone_text(file, row, view, full=full) for row in rows))
-    return 0
+        text = "\n\n".join(alone_text(file, row, view, full=full) for row in rows)
+        session.result(None, _with_facts(text, known, full))
+    return 0 if traces is None or traces.agrees else IntegrityError.exit_code
+
+
+def _evaluations(places: list[Path] | None, max_length: int) -> Evaluations | None:
+    from swe_scaffold.report.row_scores import Evaluations
+
+    if not places:
+        return None
+    found = Evaluations.read(places)
+    if max_length not in (MAX_LENGTH, found.max_length):
+        raise IntegrityError(
+            f"the evaluation was made with --max-length {found.max_length}, not {max_length}",
+            where=visible(places[-1]),
+            hint="leave --max-length out: the evaluation's own is used",
+        )
+    return found
+
+
+def _view(
+    session: Session,
+    evaluations: Evaluations | None,
+    model: str | None,
+    max_length: int,
+    min_prompt_tokens: int,
+    trust_template: bool,
+) -> View:
+    from swe_scaffold.cli.rows import View
+    from swe_scaffold.rendering import Renderer
+
+    if evaluations is None:
+        assert model is not None
+        renderer = Renderer.load(model, offline=session.offline, trust_template=trust_template)
+        return View(renderer, max_length, min_prompt_tokens)
+    renderer = evaluations.renderer(model, offline=session.offline, trust_template=trust_template)
+    return View(renderer, evaluations.max_length, evaluations.min_prompt_tokens(min_prompt_tokens))
+
+
+def _known(
+    examples: list[Example],
+    evaluations: Evaluations | None,
+    view: View | None,
+    predictions: Path | None,
+    min_prompt_tokens: int,
+) -> list[RowFacts]:
+    from swe_scaffold.report.row_facts import gather_rows
+
+    return gather_rows(
+        examples,
+        evaluations,
+        view.renderer if view and evaluations else None,
+        predictions=predictions,
+        min_prompt_tokens=min_prompt_tokens,
+    )
+
+
+def _with_facts(text: str, known: list[RowFacts], full: bool) -> str:
+    from swe_scaffold.cli.show_eval import facts_text
+
+    return "\n\n".join([text, *(facts_text(one, full=full) for one in known)])
+
+
+def _write_page(
+    session: Session,
+    path: Path,
+    known: list[RowFacts],
+    traces: Traces | None,
+    inputs: list[Path | None],
+) -> None:
+    """Write the page of the one row that is meant.
+
+    Raises:
+        UsageError: Several rows are meant, or none that is whole, or an input would be replaced.
+    """
+    from swe_scaffold.report.row_page import row_page
+
+    require_page(path, [one for one in inputs if one is not None])
+    if len(known) != 1:
+        raise UsageError(
+            f"a page shows one row, {len(known)} are meant",
+            where="--html",
+            hint="name one as SOURCE:ROW, as the path says" if known else "",
+        )
+    found = traces.traces if traces else ()
+    trace = next((one for one in found if one.example is known[0].example), None)
+    write_text(path, row_page(known[0], trace))
+    session.reporter.say(f"wrote {path}")
 
 
 def _traces(manifest: Path, wanted: str) -> Traces:

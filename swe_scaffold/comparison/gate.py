@@ -49,7 +49,7 @@ class Gate:
     def limit(self) -> float:
         """What the upper ends of the intervals must lie below."""
         if self.wanted == "better":
-            return -(self.margin or 0.0)
+            return 0.0 - (self.margin or 0.0)
         return NOT_WORSE_MARGIN if self.margin is None else self.margin
 
 

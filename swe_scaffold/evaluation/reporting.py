@@ -59,6 +59,7 @@ def report_of(facts: Facts, scores: Sequence[ExampleScore], *, key: str) -> dict
             "skipped": dict(sorted(rendered.skipped.items())),
             "prompts_shortened": sum(1 for row in scores if row.prompt_cut),
             "max_length": subject.model.max_length,
+            "min_prompt_tokens": subject.model.min_prompt_tokens,
             "rendering": subject.renderer.digest(),
         },
         "settings": asdict(facts.settings),

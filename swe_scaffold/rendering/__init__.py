@@ -4,6 +4,7 @@ formats     chats as labelled pieces of text: our own code for known chat templa
 tokens      a tokenizer folder read as data: plain encoder, control tokens, template
 runs        pieces joined to what is encoded in one go
 renderer    examples -> ids and targets, in batches, within a length
+token_texts what each token stands for
 kept        rows rendered and proven once, from the cache
 shortening  cutting prompts in the middle, at line bounds
 proof       what training will see, compared with what everybody else's tokenizer makes of it
@@ -14,6 +15,7 @@ from swe_scaffold.rendering.kept import prove_rows, render_rows
 from swe_scaffold.rendering.proof import RenderProof
 from swe_scaffold.rendering.renderer import Renderer, asked, target_classes
 from swe_scaffold.rendering.runs import Encoded
+from swe_scaffold.rendering.token_texts import token_texts
 from swe_scaffold.rendering.tokens import ChatTokenizer, read_tokenizer, tokenizer_folder
 
 __all__ = [
@@ -30,5 +32,6 @@ __all__ = [
     "render_rows",
     "target_classes",
     "template_digest",
+    "token_texts",
     "tokenizer_folder",
 ]

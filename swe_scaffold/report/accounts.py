@@ -137,15 +137,15 @@ def configuration(material: Material) -> Html:
     facts = {key: value for key, value in material.facts.items() if key not in _TOLD_ELSEWHERE}
     tool = {key: manifest.get(key) or report.get(key) for key in _PROVENANCE}
     parts = [
-        _listing("Facts", facts),
-        _listing("Configuration of the run", branch(manifest, "config")),
-        _listing("Settings of the evaluation", branch(report, "settings")),
-        _listing("Data of the evaluation", _without(branch(report, "data"), "skipped")),
-        _listing("Model", branch(report, "model")),
-        _listing("Base", branch(manifest, "base")),
-        _listing("Fingerprint of the run", branch(manifest, "fingerprint")),
-        _listing("Files", _hashes(branch(manifest, "files"))),
-        _listing("Made with", {key: value for key, value in tool.items() if value}),
+        listing("Facts", facts),
+        listing("Configuration of the run", branch(manifest, "config")),
+        listing("Settings of the evaluation", branch(report, "settings")),
+        listing("Data of the evaluation", _without(branch(report, "data"), "skipped")),
+        listing("Model", branch(report, "model")),
+        listing("Base", branch(manifest, "base")),
+        listing("Fingerprint of the run", branch(manifest, "fingerprint")),
+        listing("Files", _hashes(branch(manifest, "files"))),
+        listing("Made with", {key: value for key, value in tool.items() if value}),
     ]
     if not any(parts):
         return NOTHING
@@ -162,7 +162,9 @@ def commands(material: Material) -> Html:
         lines = _evaluate(material.evaluation)
         note = "The same rows and the same weights give the same numbers, at any batch size."
     elif not lines:
-        lines = _command(["swe-scaffold", "evaluate", str(material.folder), "ROWS.jsonl"], _FULL)
+        lines = command_lines(
+            ["swe-scaffold", "evaluate", str(material.folder), "ROWS.jsonl"], _FULL
+        )
         note = "ROWS.jsonl are rows that were not trained on, such as the hold-out."
     shown = Html("\n".join(escape(one) for one in lines))
     heading = "To compute it again" if material.evaluation else "To evaluate it"
@@ -243,21 +245,31 @@ def _evaluate(report: Mapping[str, Any]) -> list[str]:
     model, rows = wording(report, "model", "name"), wording(report, "data", "path")
     parts = [report.get(key) for key in ("comparison", "shuffled_prompts")]
     options: list[Sequence[str]] = [one for one, part in zip(_FULL, parts, strict=True) if part]
-    settings = branch(report, "settings")
+    options += settings_options(branch(report, "settings"))
+    return command_lines(
+        ["swe-scaffold", "evaluate", model or "RUN", rows or "ROWS.jsonl"], options
+    )
+
+
+def settings_options(settings: Mapping[str, Any]) -> list[Sequence[str]]:
+    """Return the options that set what is not the default, but for what only changes the speed."""
+    options: list[Sequence[str]] = []
     for key, default in asdict(EvaluationConfig()).items():
         value = settings.get(key, default)
         told = isinstance(value, str) or finite(value) is not None
         if told and value != default and key not in _SPEED:
             options.append(("--set", f"evaluation.{key}={value}"))
-    return _command(["swe-scaffold", "evaluate", model or "RUN", rows or "ROWS.jsonl"], options)
+    return options
 
 
-def _command(words: Sequence[str], options: Sequence[Sequence[str]]) -> list[str]:
+def command_lines(words: Sequence[str], options: Sequence[Sequence[str]]) -> list[str]:
+    """Return a command for a shell, one option a line."""
     lines = [shlex.join(words), *(f"    {shlex.join(option)}" for option in options)]
     return [*(f"{line} \\" for line in lines[:-1]), lines[-1]]
 
 
-def _listing(heading: str, tree: Mapping[str, Any]) -> Html:
+def listing(heading: str, tree: Mapping[str, Any]) -> Html:
+    """Return a tree of values as a table of keys and values."""
     lines = [[code(key), code(value)] for key, value in _leaves(tree)]
     if not lines:
         return NOTHING

@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 from swe_scaffold.report.style import STYLE
-from swe_scaffold.terminal import show
+from swe_scaffold.terminal import show, show_block
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _VOID = frozenset({"meta", "br", "hr"})
 _REFUSED = frozenset({"script", "style", "iframe", "object", "embed", "link", "base", "form"})
 _MOST_CHARACTERS = 2000
+_MOST_BLOCK = 20_000
+_ROOMY_FROM = 72
 
 
 class Html(str):
@@ -36,6 +38,11 @@ def escape(value: object, *, width: int = _MOST_CHARACTERS) -> Html:
     Invisible and control characters are spelt out; more than `width` characters end in an ellipsis.
     """
     return Html(html.escape(show(value, width=width), quote=True))
+
+
+def escape_block(value: object) -> Html:
+    """Return foreign text for a `pre`, whole: `escape`, but lines and tabs stay."""
+    return Html(html.escape(show_block(value), quote=True))
 
 
 def element(name: str, /, *children: object, **attributes: object) -> Html:
@@ -72,6 +79,26 @@ def paragraph(*children: object, kind: str | None = None) -> Html:
 def code(value: object, *, width: int = 200) -> Html:
     """Return foreign text set apart: an id, a path, a name."""
     return element("code", escape(value, width=width))
+
+
+def block(text: str, *, most: int = _MOST_BLOCK) -> Html:
+    """Return foreign text over several lines, its middle left out beyond `most` characters."""
+    shown: list[Html] = [escape_block(text)]
+    if len(text) > most:
+        tail = most // 4
+        left = f"… {len(text) - most:,} characters more …"
+        shown = [
+            escape_block(text[: most - tail]),
+            element("span", left, class_="left"),
+            escape_block(text[-tail:]),
+        ]
+    return element("pre", *shown, class_="tall", tabindex=0)
+
+
+def code_lines(lines: Sequence[Html], *, longest: int) -> Html:
+    """Return lines of code that are not broken; with long ones they get more room on a screen."""
+    kind = "tokens roomy" if longest > _ROOMY_FROM else "tokens"
+    return element("pre", *lines, class_=kind, tabindex=0)
 
 
 def section(identifier: str, heading: str, *children: object) -> Html:

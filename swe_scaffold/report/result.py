@@ -32,32 +32,24 @@ from swe_scaffold.report.html import (
 )
 from swe_scaffold.report.material import Material
 from swe_scaffold.report.plots import Bars, Dot, bar_plot, dot_plot
+from swe_scaffold.report.slices import CLASSES, cell, p_text
 from swe_scaffold.report.verdict import (
     CONTROL,
     DIFFERENCE,
-    PARTS,
     UNIT,
     control,
     headline,
+    the_part,
     warnings,
 )
 
 GROUPS_DRAWN, GROUPS_LISTED = 40, 200
-_SIDES = ("← tuned better", "tuned worse →")
+SIDES = ("← tuned better", "tuned worse →")
 _QUANTITIES = (
     ("nll", "NLL, nats per response token"),
     ("perplexity", "Perplexity per response token"),
     ("bits_per_byte", "Bits per byte of response"),
 )
-_CLASSES = {
-    "header": "diff header",
-    "context": "context line",
-    "removed": "removed line (−)",
-    "added": "added line (+)",
-    "other": "other text",
-    "text": "chat text",
-    "end": "end token",
-}
 
 
 def result(material: Material) -> Html:
@@ -95,19 +87,19 @@ def result(material: Material) -> Html:
 def token_classes(material: Material) -> Html:
     """Return NLL by token class, base against tuned."""
     report = material.evaluation
-    part, _ = _part(report)
+    part, _ = the_part(report)
     tuned, base = branch(part, "by_class"), branch(report, "base", "by_class")
     paired = branch(report, "comparison", "slices", "token_class")
     rows, lines = [], []
     for name in sorted(tuned, key=_class_order):
-        label = _CLASSES.get(name, name)
+        label = CLASSES.get(name, name)
         after, before = Estimate.read(tuned[name]), Estimate.read(base.get(name))
         if after is None:
             continue
         bars = [("base", "base", before)] if before else []
         rows.append(Bars(label, [*bars, ("tuned", "tuned", after)]))
         change = Estimate.read(pick(paired, name, "effect"))
-        cells = [_cell(before), _cell(after), _cell(change, signed=True)]
+        cells = [cell(before), cell(after), cell(change, signed=True)]
         lines.append([label, "" if after.tokens is None else count(after.tokens), *cells])
     if not rows:
         return NOTHING
@@ -134,8 +126,30 @@ def token_classes(material: Material) -> Html:
 
 def groups(material: Material) -> Html:
     """Return the difference in each group beside the overall one."""
-    report = material.evaluation
-    comparison = branch(report, "comparison")
+    comparison = branch(material.evaluation, "comparison")
+    drawn = by_group(comparison, key="groups", difference=DIFFERENCE, unit=UNIT, sides=SIDES)
+    if not drawn:
+        return NOTHING
+    return section("groups", "Group by group", drawn, worst(comparison, "from base to tuned"))
+
+
+def by_group(
+    comparison: Mapping[str, Any],
+    *,
+    key: str,
+    difference: str,
+    unit: str,
+    sides: tuple[str, str],
+) -> Html:
+    """Return the difference in each group, drawn beside the overall one; nothing without groups.
+
+    Args:
+        comparison: What `compare` found.
+        key: Id of the chart on the page.
+        difference: What is subtracted from what.
+        unit: What it is measured in.
+        sides: What lies left and right of zero.
+    """
     overall = Estimate.read(comparison.get("effect"))
     found = []
     for name, entry in branch(comparison, "slices", "group").items():
@@ -149,11 +163,11 @@ def groups(material: Material) -> Html:
     rows = [Dot("all rows", overall, head=True)]
     rows += [Dot(f"{name} ({effect.n})" if effect.n else name, effect) for effect, name, _ in drawn]
     words = Words(
-        "groups",
-        "Tuned minus base in each group",
-        "Differences in NLL per response token with intervals: all rows, then "
+        key,
+        f"{difference} in each group",
+        f"Differences in {unit} with intervals: all rows, then "
         f"{counted(len(drawn), 'group')}, the lowest first.",
-        x=f"{DIFFERENCE}, {UNIT}",
+        x=f"{difference}, {unit}",
     )
     better = sum(effect.value < 0 for effect, _, _ in found)
     caption = (
@@ -164,31 +178,29 @@ def groups(material: Material) -> Html:
     )
     if len(found) > len(drawn):
         caption += f" Drawn are the {len(drawn)} groups with the most tokens."
-    return section(
-        "groups",
-        "Group by group",
-        figure(
-            lambda width: dot_plot(rows, words, width=width, sides=_SIDES),
-            caption=caption,
-            behind=_group_table(found),
-        ),
-        _worst(comparison),
+    return figure(
+        lambda width: dot_plot(rows, words, width=width, sides=sides),
+        caption=caption,
+        behind=_group_table(found, difference, unit),
     )
 
 
-def _group_table(found: Sequence[tuple[Estimate, str, Mapping[str, Any]]]) -> Html:
+def _group_table(
+    found: Sequence[tuple[Estimate, str, Mapping[str, Any]]], difference: str, unit: str
+) -> Html:
     lines = []
     for effect, name, rows in sorted(found[:GROUPS_LISTED], key=lambda one: (one[0].value, one[1])):
         moved = [whole(rows.get(key)) for key in ("better", "worse", "equal")]
         cells = ["" if many is None else count(many) for many in (effect.n, *moved)]
-        lines.append([code(name), _cell(effect, signed=True), *cells])
+        lines.append([code(name), cell(effect, signed=True), *cells])
     left = len(found) - len(lines)
     note = f"; {counted(left, 'group')} with fewer tokens not listed" if left else ""
-    headers = ["Group", "Tuned − base", "Rows", "Better", "Worse", "Equal"]
-    return table(headers, lines, caption=f"Difference by group, {UNIT}{note}")
+    headers = ["Group", difference.capitalize(), "Rows", "Better", "Worse", "Equal"]
+    return table(headers, lines, caption=f"Difference by group, {unit}{note}")
 
 
-def _worst(comparison: Mapping[str, Any]) -> Html:
+def worst(comparison: Mapping[str, Any], how: str) -> Html:
+    """Return the rows that got worse most, folded; `how` says between which models."""
     lines = []
     rows = comparison.get("worst")
     for row in rows if isinstance(rows, list | tuple) else ():
@@ -201,7 +213,7 @@ def _worst(comparison: Mapping[str, Any]) -> Html:
     if not lines:
         return NOTHING
     headers = ["Row", "Group", "Tokens", "Nats", "Per token"]
-    caption = "Rows whose NLL rose most from base to tuned"
+    caption = f"Rows whose NLL rose most {how}"
     return details("Rows that got worse", table(headers, lines, caption=caption, text_columns=2))
 
 
@@ -243,16 +255,16 @@ def _difference_cells(effect: Estimate, comparison: Mapping[str, Any]) -> list[o
     p = finite(pick(comparison, "sign_flip", "p_value"))
     ratio = Estimate.read(comparison.get("perplexity_ratio"))
     return [
-        _cell(effect, signed=True),
-        _cell(ratio),
+        cell(effect, signed=True),
+        cell(ratio),
         " / ".join("?" if many is None else count(many) for many in moved),
-        "" if p is None else f"{p:.3f}" if p >= 0.001 else f"{p:.5f}" if p >= 1e-5 else "< 0.00001",
+        p_text(p),
     ]
 
 
 def _likelihoods(report: Mapping[str, Any]) -> Html:
     """Return NLL, perplexity and bits per byte of base and tuned model."""
-    part, name = _part(report)
+    part, name = the_part(report)
     base = branch(report, "base")
     columns = [("Base", base)] if base else []
     columns.append(("Tuned" if base else "Model", part))
@@ -260,7 +272,7 @@ def _likelihoods(report: Mapping[str, Any]) -> Html:
         columns.append(("Tuned, rows seen in training", seen))
     lines = []
     for key, label in _QUANTITIES:
-        cells = [_cell(Estimate.read(column.get(key))) for _, column in columns]
+        cells = [cell(Estimate.read(column.get(key))) for _, column in columns]
         lines.append([label, *cells])
     nll = Estimate.read(part.get("nll"))
     if nll is None:
@@ -278,7 +290,7 @@ def _likelihoods(report: Mapping[str, Any]) -> Html:
 
 def _other_intervals(report: Mapping[str, Any]) -> Html:
     """Return the same numbers with the intervals that are not the headline."""
-    part, _ = _part(report)
+    part, _ = the_part(report)
     lines = []
     for label, tree, keys in (
         ("NLL, tuned", part, ("nll", "nll_small_sample", "nll_bootstrap", "nll_naive")),
@@ -311,19 +323,6 @@ def _other_intervals(report: Mapping[str, Any]) -> Html:
     return details("Other intervals", table(headers, lines, caption=caption, text_columns=2))
 
 
-def _part(report: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-    """Return the summary of the evaluated model that base and comparison belong to."""
-    name = next((one for one in PARTS if branch(report, one)), PARTS[0])
-    return branch(report, name), name
-
-
-def _cell(estimate: Estimate | None, *, signed: bool = False) -> Html:
-    if estimate is None:
-        return NOTHING
-    value, interval = shown(estimate, signed=signed)
-    return join([value, element("span", interval or "no interval", class_="ci")])
-
-
 def _class_order(name: str) -> tuple[int, str]:
-    order = list(_CLASSES)
+    order = list(CLASSES)
     return (order.index(name) if name in order else len(order), str(name))

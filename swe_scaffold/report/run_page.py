@@ -16,6 +16,7 @@ from swe_scaffold.report.html import NOTHING, Html, element, join_lines, page, p
 from swe_scaffold.report.material import Material, gather
 from swe_scaffold.report.progress import training
 from swe_scaffold.report.result import groups, result, token_classes
+from swe_scaffold.report.slices import run_health, run_slices
 
 
 def run_page(
@@ -47,6 +48,8 @@ def run_page(
         training(material),
         token_classes(material),
         groups(material),
+        run_slices(material),
+        run_health(material),
         lengths(material),
         ledger(material),
         labels(material),

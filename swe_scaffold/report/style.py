@@ -12,12 +12,18 @@ STYLE = """
   --paper: #fdfcfa; --panel: #f5f3ee; --ink: #21252b; --muted: #5f656e; --rule: #cfcac0;
   --grid: #e9e6df; --tuned: #1f6b8c; --base: #a59c8e; --hold: #b4531d; --soft: #9cc3d3;
   --third: #d2b48a; --bar: #1f6b8c;
+  --s1: #f0eaf6; --s2: #ddcdec; --s3: #c8b0e2; --s4: #b294d8; --s5: #7f49b0; --s6: #4f187f;
+  --g1: #e1edf4; --g2: #b9d6e4; --g3: #84b6cf; --g4: #1f6b8c;
+  --w1: #fbe8da; --w2: #f5c9a8; --w3: #e59f69; --w4: #a84a17;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #17191d; --panel: #1f2227; --ink: #e6e4df; --muted: #a0a5ad; --rule: #454a52;
     --grid: #2b2f35; --tuned: #6fb6d4; --base: #857e74; --hold: #e8925a; --soft: #3d6e83;
     --third: #8f7546; --bar: #39809f;
+    --s1: #2b2434; --s2: #3d2f52; --s3: #523b75; --s4: #6a4b99; --s5: #ab8ae0; --s6: #dcc9ff;
+    --g1: #1c2d36; --g2: #254353; --g3: #305c72; --g4: #6fb6d4;
+    --w1: #382519; --w2: #573621; --w3: #784725; --w4: #e8925a;
   }
 }
 * { box-sizing: border-box; }
@@ -88,6 +94,34 @@ figcaption { margin-top: .4rem; }
 .key.thin { height: 2px; vertical-align: .25rem; }
 .key.round { width: .6rem; border-radius: 50%; border: 2px solid currentColor; }
 .key.hollow { background: none; }
+.tall { max-height: 26rem; overflow: auto; white-space: pre-wrap; }
+.left { color: var(--muted); font-style: italic; }
+.tokens { padding: .5rem 0; overflow: auto; max-height: 40rem; line-height: 1.45; }
+.line { display: block; width: max-content; min-width: 100%; padding-right: .9rem; }
+.line.pair { margin-top: .35rem; }
+.gut {
+  display: inline-block; position: sticky; left: 0; padding: 0 .7rem 0 .5rem; margin-right: .5rem;
+  background: var(--panel); color: var(--muted); border-right: 1px solid var(--rule);
+  user-select: none; -webkit-user-select: none;
+}
+.muted { color: var(--muted); }
+.tok { border-radius: 2px; }
+.s1 { background: var(--s1); } .s2 { background: var(--s2); } .s3 { background: var(--s3); }
+.s4 { background: var(--s4); } .s5 { background: var(--s5); } .s6 { background: var(--s6); }
+.g1 { background: var(--g1); } .g2 { background: var(--g2); } .g3 { background: var(--g3); }
+.g4 { background: var(--g4); } .w1 { background: var(--w1); } .w2 { background: var(--w2); }
+.w3 { background: var(--w3); } .w4 { background: var(--w4); }
+.s5, .s6, .g4, .w4 { color: var(--paper); }
+.s6, .w3, .w4 { text-decoration: underline dotted; text-underline-offset: .2em; }
+.trained { background: var(--g2); }
+.steps { display: flex; flex-wrap: wrap; gap: .3rem .5rem; margin: 0 0 .6rem; padding: 0;
+  list-style: none; font-size: .8rem; color: var(--muted); }
+.steps .tok { padding: .1rem .4rem; }
+.steps .s0 { border: 1px solid var(--rule); color: var(--ink); }
+.steps .tok { color: var(--ink); }
+.steps .s5, .steps .s6, .steps .g4, .steps .w4 { color: var(--paper); }
+.in-gold { background: var(--w1); } .in-prediction { background: var(--s1); }
+.in-both { background: var(--g1); }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--muted); font-size: 12px; font-variant-numeric: tabular-nums; }
 svg text.strong { fill: var(--ink); font-weight: 600; }
@@ -112,10 +146,13 @@ svg text.value { fill: var(--ink); font-size: 11px; }
   body { padding: 1.6rem 1rem 3rem; }
   h1 { font-size: 1.6rem; }
   .verdict { font-size: 1.08rem; }
-  .wide { display: none; }
+  .wide, .role { display: none; }
   .narrow { display: block; }
   th, td { padding-right: .6rem; }
   table { font-size: .86rem; }
+}
+@media (min-width: 60rem) {
+  .roomy { margin-inline: calc((45rem - min(66rem, 100vw - 4rem)) / 2); }
 }
 @media print {
   :root {
@@ -123,6 +160,9 @@ svg text.value { fill: var(--ink); font-size: 11px; }
     --paper: #fff; --panel: #f4f4f4; --ink: #000; --muted: #444; --rule: #aaa; --grid: #ddd;
     --tuned: #1f6b8c; --base: #a59c8e; --hold: #b4531d; --soft: #9cc3d3; --third: #d2b48a;
     --bar: #1f6b8c;
+    --s1: #f0eaf6; --s2: #ddcdec; --s3: #c8b0e2; --s4: #b294d8; --s5: #7f49b0; --s6: #4f187f;
+    --g1: #e1edf4; --g2: #b9d6e4; --g3: #84b6cf; --g4: #1f6b8c;
+    --w1: #fbe8da; --w2: #f5c9a8; --w3: #e59f69; --w4: #a84a17;
   }
   html { font-size: 10.5pt; }
   body { max-width: none; padding: 0; }
@@ -130,7 +170,11 @@ svg text.value { fill: var(--ink); font-size: 11px; }
   .narrow { display: none; }
   figure, tr, .verdict { break-inside: avoid; }
   h2 { break-after: avoid; }
-  .key, .fill { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+  .tall, .tokens { max-height: none; white-space: pre-wrap; margin-inline: 0; }
+  .line { width: auto; }
+  .key, .fill, .tok, .line, .trained {
+    -webkit-print-color-adjust: exact; print-color-adjust: exact;
+  }
   .scroll { overflow: visible; }
   pre { white-space: pre-wrap; }
 }

@@ -31,6 +31,7 @@ from swe_scaffold.report.material import HoldOut, Material
 UNIT = "nats per response token"
 # Spaces that do not break keep an expression on one line.
 DIFFERENCE, CONTROL = "tuned\u00a0−\u00a0base", "own\u00a0−\u00a0other"
+MODEL_DIFFERENCE = "model\u00a0−\u00a0baseline"
 PARTS = ("unseen", "trained")
 
 
@@ -41,6 +42,12 @@ class Sentence:
     kind: Kind
     lead: str
     text: str
+
+
+def the_part(report: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """Return the summary that base and comparison belong to, and its name."""
+    name = next((one for one in PARTS if branch(report, one)), PARTS[0])
+    return branch(report, name), name
 
 
 def headline(material: Material) -> Sentence:
@@ -56,15 +63,36 @@ def headline(material: Material) -> Sentence:
     kind = claim(comparison)
     rows = _rows(effect, report, seen=seen)
     text = f"On {rows}, {_difference(effect, kind)}"
-    least = finite(comparison.get("minimum_detectable_effect"))
-    if effect.reason and kind != "silent":
-        text += f" {_capital(effect.reason)}."
-    elif kind == "none" and least:
-        often = "in 80\u00a0% of such comparisons"
-        text += f" A true difference of {_rough(least)} would be found {often}."
+    text += _room(effect, kind, comparison)
     if seen:
         text += " This says nothing about new rows."
     return Sentence(kind, _lead(kind, seen=seen), text)
+
+
+def compared(comparison: Mapping[str, Any], *, unit: str, several: bool) -> Sentence:
+    """Return the one sentence about a model and a baseline.
+
+    Args:
+        comparison: What `compare` found.
+        unit: What the difference is measured in.
+        several: Whether other models are compared with the same baseline.
+    """
+    effect = Estimate.read(comparison.get("effect"))
+    if effect is None:
+        return Sentence("silent", "No result.", "There is no number that can be shown.")
+    kind = claim(comparison)
+    leads: dict[Kind, str] = {
+        "better": "Lower loss than the baseline.",
+        "worse": "Higher loss than the baseline.",
+        "none": "No difference from the baseline shown.",
+        "silent": "No claim: there is no interval.",
+    }
+    rows = "" if effect.n is None else f"Over {_clustered(effect, comparison.get('cluster_by'))}, "
+    text = rows + _difference(effect, kind, name=MODEL_DIFFERENCE, unit=unit)
+    text += _room(effect, kind, comparison)
+    if several and kind in ("better", "worse"):
+        text += " Several models were compared: see the p-value that allows for that."
+    return Sentence(kind, leads[kind], text)
 
 
 def control(report: Mapping[str, Any]) -> Sentence | None:
@@ -118,12 +146,23 @@ def warnings(material: Material) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _difference(effect: Estimate, kind: Kind) -> str:
+def _room(effect: Estimate, kind: Kind, comparison: Mapping[str, Any]) -> str:
+    """Return why an interval is weak, or else what could have been found where nothing was."""
+    least = finite(comparison.get("minimum_detectable_effect"))
+    if effect.reason and kind != "silent":
+        return f" {_capital(effect.reason)}."
+    if kind == "none" and least:
+        often = "in 80\u00a0% of such comparisons"
+        return f" A true difference of {rough(least)} would be found {often}."
+    return ""
+
+
+def _difference(effect: Estimate, kind: Kind, *, name: str = DIFFERENCE, unit: str = UNIT) -> str:
     if kind == "silent":
         reason = f": {effect.reason}" if effect.reason else ""
         value, _ = shown(effect, signed=True)
-        return f"{DIFFERENCE} is {value} {UNIT}, without an interval{reason}. Nothing is claimed."
-    return f"{DIFFERENCE} is {_numbers(effect)}{_reading(effect, kind)}"
+        return f"{name} is {value} {unit}, without an interval{reason}. Nothing is claimed."
+    return f"{name} is {_numbers(effect, unit)}{_reading(effect, kind)}"
 
 
 def _reading(effect: Estimate, kind: Kind) -> str:
@@ -136,18 +175,18 @@ def _reading(effect: Estimate, kind: Kind) -> str:
     return "; value, interval and recorded verdict do not agree, so nothing is claimed."
 
 
-def _numbers(effect: Estimate) -> str:
+def _numbers(effect: Estimate, unit: str = UNIT) -> str:
     value, interval = shown(effect, signed=True)
     if not interval:
-        return f"{value} {UNIT}, without an interval"
-    return f"{value} {UNIT}, {percent(effect.level)} interval {_unbroken(interval)}"
+        return f"{value} {unit}, without an interval"
+    return f"{value} {unit}, {percent(effect.level)} interval {_unbroken(interval)}"
 
 
 def _unbroken(interval: str) -> str:
     return interval.replace(" ", "\u00a0")
 
 
-def _rough(value: float) -> str:
+def rough(value: float) -> str:
     """Return two significant digits: more would be false precision."""
     return fixed(value, decimals(value))
 
@@ -173,12 +212,19 @@ def _rows(estimate: Estimate, report: Mapping[str, Any], *, seen: bool) -> str:
         amount = f"{counted(estimate.n, 'row')} it was trained on"
     else:
         amount = counted(estimate.n, "unseen row")
-    unit = pick(report, "settings", "cluster_by")
+    return amount + _of_clusters(estimate, pick(report, "settings", "cluster_by"))
+
+
+def _clustered(estimate: Estimate, unit: object) -> str:
+    return counted(estimate.n or 0, "row") + _of_clusters(estimate, unit)
+
+
+def _of_clusters(estimate: Estimate, unit: object) -> str:
     if estimate.clusters is None or unit not in ("group", "repo"):
-        return amount
+        return ""
     if unit == "group":
-        return f"{amount} in {counted(estimate.clusters, 'group')}"
-    return f"{amount} of {estimate.clusters:,} repositor{'y' if estimate.clusters == 1 else 'ies'}"
+        return f" in {counted(estimate.clusters, 'group')}"
+    return f" of {estimate.clusters:,} repositor{'y' if estimate.clusters == 1 else 'ies'}"
 
 
 def _without_comparison(report: Mapping[str, Any]) -> Sentence:

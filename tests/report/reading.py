@@ -16,7 +16,7 @@ ELEMENTS = {
 ATTRIBUTES = {
     *("lang", "charset", "http-equiv", "content", "name", "id", "class", "role", "tabindex"),
     *("scope", "viewbox", "x", "y", "x1", "y1", "x2", "y2", "cx", "cy", "r", "width", "height"),
-    *("d", "points", "text-anchor", "aria-label", "aria-labelledby", "aria-hidden"),
+    *("d", "points", "text-anchor", "aria-label", "aria-labelledby", "aria-hidden", "title"),
 }
 
 

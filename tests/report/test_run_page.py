@@ -20,8 +20,8 @@ from tests.report.reading import checked, read_page
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e\x1b[31m\x00"
 SPELT = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\\u{202e}\\x1b[31m\\x00"
 SECTIONS = (
-    *("result", "training", "classes", "groups", "lengths", "ledger", "labels", "commands"),
-    "configuration",
+    *("result", "training", "classes", "groups", "slices", "lengths", "ledger", "labels"),
+    *("commands", "configuration"),
 )
 
 
