@@ -204,7 +204,7 @@ def _write_page(
         raise UsageError(
             f"a page shows one row, {len(known)} are meant",
             where="--html",
-            hint="name one as SOURCE:ROW, as the path says" if known else "",
+            hint="several rows have this id: build keeps one of them" if known else "",
         )
     found = traces.traces if traces else ()
     trace = next((one for one in found if one.example is known[0].example), None)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.report.html import (
     NOTHING,
@@ -141,16 +141,11 @@ def _numbers(sides: Sequence[Side]) -> list[list[object]]:
 
 def _row(facts: RowFacts) -> Html:
     example = facts.example
-    meta = json.dumps(
-        dict(example.meta), ensure_ascii=False, allow_nan=False, indent=1, default=str
-    )
+    meta = _json(example.meta, indent=1)
     parts = []
     if example.messages:
         for message in example.messages:
-            calls = [
-                f"{call.name} {json.dumps(dict(call.arguments), ensure_ascii=False, default=str)}"
-                for call in message.tool_calls
-            ]
+            calls = [f"{call.name} {_json(call.arguments)}" for call in message.tool_calls]
             text = "\n".join(filter(None, [message.content, *calls]))
             parts.append(element("h3", _turn(message.role, message.trained, message.train_reason)))
             parts.append(block(text))
@@ -162,6 +157,10 @@ def _row(facts: RowFacts) -> Html:
             block(example.response),
         ]
     return section("row", "The row", *parts, details("Meta", block(meta)))
+
+
+def _json(values: Mapping[str, Any], indent: int | None = None) -> str:
+    return json.dumps(dict(values), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _turn(role: str, trained: bool, reason: str) -> str:
