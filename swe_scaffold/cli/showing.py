@@ -6,6 +6,7 @@ what is known of the path to `dataset.tracing`, of the rest to `report.row_facts
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,55 +92,69 @@ def show(  # noqa: PLR0913 one parameter per option
     from swe_scaffold.cli.rows import chosen_rows, row_text, row_value
     from swe_scaffold.dataset.tracing import manifest_of
 
-    asked = bool(eval_ or predictions or html)
-    if asked and instance_id is None:
-        raise UsageError("goes with the ID of a row", where="--eval, --predictions and --html")
-    evaluations = _evaluations(eval_, max_length)
+    asked = _Asked(eval_ or [], predictions, html)
+    evaluations = asked.read(file, instance_id, max_length)
     view = None
-    manifest = None if instance_id is None else manifest_of(file)
-    traces = None if manifest is None or instance_id is None else _traces(manifest, instance_id)
-    rows = [] if traces else chosen_rows(file, instance_id, limit)
     if model is not None or evaluations is not None:
         view = _view(session, evaluations, model, max_length, min_prompt_tokens, trust_template)
-    known: list[RowFacts] = []
-    if asked:
-        found = [one.example for one in traces.traces if one.example] if traces else rows
-        known = _known(found, evaluations, view, predictions, min_prompt_tokens)
+    if instance_id is None:
+        rows = chosen_rows(file, None, limit)
+        values = [row_value(row, view) for row in rows] if session.json else None
+        text = "" if session.json else "\n\n".join(row_text(row, view) for row in rows)
+        session.result(values, text)
+        return 0
+    manifest = manifest_of(file)
+    traces = None if manifest is None else _traces(manifest, instance_id)
+    rows = [] if traces else chosen_rows(file, instance_id, limit)
+    found = [one.example for one in traces.traces if one.example] if traces else rows
+    known = _known(found, evaluations, view, predictions, min_prompt_tokens) if asked else []
     if html is not None:
-        _write_page(session, html, known, traces, [file, *(eval_ or []), predictions])
+        _write_page(session, html, known, traces)
     if session.json:
-        value: Any = None
-        if traces:
-            value = traces_value(traces, view, full=full)
-        else:
-            value = [row_value(row, view) for row in rows]
-            value = value if instance_id is None else _alone_value(file, value)
-        if asked:
-            value |= {"evaluated": [one.to_dict() for one in known]}
-        session.result(value, "")
-    elif traces:
-        session.result(None, _with_facts(traces_text(traces, view, full=full), known, full))
-    elif instance_id is None:
-        session.result(None, "\n\n".join(row_text(row, view) for row in rows))
+        value = traces_value(traces, view, full=full) if traces else _alone_value(file, rows, view)
+        session.result(value | {"evaluated": [one.to_dict() for one in known]}, "")
     else:
-        text = "\n\n".join(alone_text(file, row, view, full=full) for row in rows)
-        session.result(None, _with_facts(text, known, full))
+        session.result(None, _text(file, traces, rows, known, view, full=full))
     return 0 if traces is None or traces.agrees else IntegrityError.exit_code
 
 
-def _evaluations(places: list[Path] | None, max_length: int) -> Evaluations | None:
-    from swe_scaffold.report.row_scores import Evaluations
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked of a row besides its path."""
 
-    if not places:
-        return None
-    found = Evaluations.read(places)
-    if max_length not in (MAX_LENGTH, found.max_length):
-        raise IntegrityError(
-            f"the evaluation was made with --max-length {found.max_length}, not {max_length}",
-            where=visible(places[-1]),
-            hint="leave --max-length out: the evaluation's own is used",
-        )
-    return found
+    places: list[Path]
+    predictions: Path | None
+    html: Path | None
+
+    def __bool__(self) -> bool:
+        return bool(self.places or self.predictions or self.html)
+
+    def read(self, file: Path, instance_id: str | None, max_length: int) -> Evaluations | None:
+        """Check what is asked, and read the evaluations.
+
+        Raises:
+            UsageError: No row is named, or the page would replace an input.
+            IntegrityError: The evaluation was made with another length.
+        """
+        if not self:
+            return None
+        if instance_id is None:
+            raise UsageError("goes with the ID of a row", where="--eval, --predictions and --html")
+        if self.html is not None:
+            inputs = [file, *self.places, *([self.predictions] if self.predictions else [])]
+            require_page(self.html, inputs)
+        if not self.places:
+            return None
+        from swe_scaffold.report.row_scores import Evaluations
+
+        found = Evaluations.read(self.places)
+        if max_length not in (MAX_LENGTH, found.max_length):
+            raise IntegrityError(
+                f"the evaluation was made with --max-length {found.max_length}, not {max_length}",
+                where=visible(self.places[-1]),
+                hint="leave --max-length out: the evaluation's own is used",
+            )
+        return found
 
 
 def _view(
@@ -179,27 +194,34 @@ def _known(
     )
 
 
-def _with_facts(text: str, known: list[RowFacts], full: bool) -> str:
-    from swe_scaffold.cli.show_eval import facts_text
-
-    return "\n\n".join([text, *(facts_text(one, full=full) for one in known)])
-
-
-def _write_page(
-    session: Session,
-    path: Path,
-    known: list[RowFacts],
+def _text(
+    file: Path,
     traces: Traces | None,
-    inputs: list[Path | None],
-) -> None:
+    rows: list[Example],
+    known: list[RowFacts],
+    view: View | None,
+    *,
+    full: bool,
+) -> str:
+    if traces:
+        parts = [traces_text(traces, view, full=full)]
+    else:
+        parts = [alone_text(file, row, view, full=full) for row in rows]
+    if known:
+        from swe_scaffold.cli.show_eval import facts_text
+
+        parts += [facts_text(one, full=full) for one in known]
+    return "\n\n".join(parts)
+
+
+def _write_page(session: Session, path: Path, known: list[RowFacts], traces: Traces | None) -> None:
     """Write the page of the one row that is meant.
 
     Raises:
-        UsageError: Several rows are meant, or none that is whole, or an input would be replaced.
+        UsageError: Several rows are meant, or none that is whole.
     """
     from swe_scaffold.report.row_page import row_page
 
-    require_page(path, [one for one in inputs if one is not None])
     if len(known) != 1:
         raise UsageError(
             f"a page shows one row, {len(known)} are meant",
@@ -226,8 +248,11 @@ def _traces(manifest: Path, wanted: str) -> Traces:
         ) from None
 
 
-def _alone_value(file: Path, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"manifest": None, "note": no_manifest(file), "places": [{"row": row} for row in rows]}
+def _alone_value(file: Path, rows: list[Example], view: View | None) -> dict[str, Any]:
+    from swe_scaffold.cli.rows import row_value
+
+    places = [{"row": row_value(row, view)} for row in rows]
+    return {"manifest": None, "note": no_manifest(file), "places": places}
 
 
 def traces_value(traces: Traces, view: View | None, *, full: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from swe_scaffold.terminal import show
 PLACE_WIDTH = 4096
 # Beyond these, digits before the point say less than an exponent.
 _LARGE = 1e7
+_SIGNS = str.maketrans("", "", ",.-+\u2212")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -77,4 +78,4 @@ def _digits(half_width: float) -> int:
 
 
 def _is_number(text: str) -> bool:
-    return text.replace(",", "").replace(".", "").replace("-", "").rstrip(" %").isdecimal()
+    return text.translate(_SIGNS).rstrip(" %").isdecimal()

@@ -175,7 +175,7 @@ def _path(trace: Trace) -> Html:
     facts = [
         ["Ended in", f"{ended.ending.replace('_', ' ')}{where}"],
         ["Source", code(f"{origin.source}:{origin.row}", width=400) if origin.source else ""],
-        ["Source now", trace.source.state],
+        ["Source now", "the same bytes" if trace.source.state == "read" else trace.source.state],
         ["Side of the split", str(trace.split.get("side") or "none")],
     ]
     verdicts = [

@@ -12,10 +12,11 @@ from swe_scaffold.errors import DataError, IntegrityError, UsageError
 from swe_scaffold.jsonl import loads_strict, write_jsonl
 from swe_scaffold.report.row_facts import RowFacts, gather_rows
 from swe_scaffold.report.row_page import ordinal, row_page
-from swe_scaffold.report.row_scores import Evaluations
+from swe_scaffold.report.row_scores import Evaluations, lines_of
 from swe_scaffold.report.shades import CHANGE_BOUNDS, NLL_BOUNDS, change_shade, shade, shade_names
 from swe_scaffold.report.style import STYLE
-from swe_scaffold.types import Example
+from swe_scaffold.rows import make_example
+from swe_scaffold.types import Example, Message, Origin, SpeedrunLabel, ToolCall
 from tests.report.evaluated import FLOOR, PATCH, row, write_evaluation, write_pair
 from tests.report.reading import Page, checked
 from tests.tiny import tiny_tokenizer
@@ -193,6 +194,44 @@ def test_answers_of_the_evaluation_are_shown(tmp_path: Path, tokenizer: Path) ->
     assert (one.origin, one.model, one.patch) == ("evaluate", "model", PATCH)
     assert one.pair.count("both") == 2
     assert one.health["parseable"] is True
+
+
+def test_a_chat_shows_each_trained_turn(tmp_path: Path, tokenizer: Path) -> None:
+    call = ToolCall("open_file", {"path": "pkg/mod.py", "line": 10})
+    messages = (
+        Message("user", "mend it"),
+        Message("assistant", "shown before", train=False, train_reason="demonstration"),
+        Message("user", "go on"),
+        Message("assistant", "look\nhere", tool_calls=(call,)),
+        Message("tool", "what is in it", tool_call_id="1"),
+        Message("assistant", "the value is wrong"),
+    )
+    example = make_example(
+        instance_id="chat",
+        repo="r",
+        prompt="mend it",
+        response="the value is wrong",
+        response_source="trajectory",
+        label=SpeedrunLabel.SUCCESS,
+        origin=Origin("made", 0),
+        messages=messages,
+    )
+    place = write_pair(tmp_path / "tuned", [example], tokenizer)
+    facts = facts_of(example, [place])
+    assert facts.scores is not None
+    text = "".join(token.text for token in facts.scores.tokens)
+    assert text.startswith("look\nhere\n<tool_call>\n")
+    assert text.endswith("<|im_end|>the value is wrong<|im_end|>")
+    assert [span.trained for span in facts.scores.spans].count(True) == 2
+    lines = lines_of(facts.scores.tokens, facts.scores.spans)
+    assert [part for _, part in lines[0]][-1].endswith("\n")
+    # The second turn begins a line of its own though the first ended without a line feed.
+    assert "".join(part for _, part in lines[-1]) == "the value is wrong<|im_end|>"
+    assert {number for line in lines for number, _ in line} == set(range(len(facts.scores.tokens)))
+    page = checked(row_page(facts))
+    assert "assistant, demonstration" in page.text
+    assert "assistant, trained" in page.text
+    assert 'open_file {"path": "pkg/mod.py", "line": 10}' in page.text
 
 
 def test_hostile_rows_break_no_page(tmp_path: Path, tokenizer: Path) -> None:
