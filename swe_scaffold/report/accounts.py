@@ -245,6 +245,8 @@ def _evaluate(report: Mapping[str, Any]) -> list[str]:
     model, rows = wording(report, "model", "name"), wording(report, "data", "path")
     parts = [report.get(key) for key in ("comparison", "shuffled_prompts")]
     options: list[Sequence[str]] = [one for one, part in zip(_FULL, parts, strict=True) if part]
+    if prompts := whole(pick(report, "health", "prompts")):
+        options.append(("--generate", str(prompts)))
     options += settings_options(branch(report, "settings"))
     return command_lines(
         ["swe-scaffold", "evaluate", model or "RUN", rows or "ROWS.jsonl"], options

@@ -251,7 +251,9 @@ def _token_table(scores: RowScores, numbers: Sequence[int], caption: str) -> Htm
         cells: list[object] = [fixed(value, _DECIMALS) for value in token.nll]
         if token.change is not None:
             cells.append(fixed(token.change, _DECIMALS, signed=True))
-        text = code(token.text) if token.text else element("span", "(same character)")
+        # Spaces at the ends of a token would not be seen.
+        spelt = token.text.replace(" ", "␣")
+        text = code(spelt) if spelt else element("span", "(same character)")
         lines.append([count(number + 1), text, token.token_class, *cells])
     headers = ["#", "Token", "Class", *roles, *(["Change"] if both else [])]
     return table(headers, lines, caption=caption, text_columns=3)

@@ -276,6 +276,11 @@ def test_letters_on_every_shade_can_be_read() -> None:
         ):
             ink = theme["paper"] if name in ("s5", "s6", "g4", "w4") else theme["ink"]
             assert _contrast(theme[name], ink) >= 4.5, name
+        # Steps differ in lightness, so that they can be told apart without seeing colours.
+        for kind, steps in (("s", 6), ("g", 4), ("w", 4)):
+            values = [_luminance(theme[f"{kind}{n}"]) for n in range(1, steps + 1)]
+            assert values in (sorted(values), sorted(values)[::-1])
+            assert len(set(values)) == steps
     assert {"s1", "g4"} <= set(light) == set(dark)
 
 
