@@ -4,7 +4,11 @@
 - `material.py`: what of a run folder there is to show.
 - `verdict.py`: what the intervals allow to be said, in sentences.
 - `audit_page.py`, `audit_tables.py`: the page of an audit.
-- `result.py`, `progress.py`, `accounts.py`: the sections of a page.
+- `comparison_page.py`: the page of a comparison.
+- `row_page.py`, `token_panels.py`, `row_answers.py`: the page of one row; `row_facts.py` gathers it
+  from `row_scores.py` and `row_predictions.py`, `patch_pair.py` puts two patches side by side and
+  `shades.py` says which step of a scale a number is on; the terminal shows the same.
+- `result.py`, `slices.py`, `progress.py`, `accounts.py`: the sections of a page.
 - `charts.py`, `plots.py`, `scales.py`: SVG drawn by us.
 - `html.py`, `style.py`: the one escape, elements, the page shell and its look.
 

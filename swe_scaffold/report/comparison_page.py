@@ -146,7 +146,11 @@ def _numbers(model: Mapping[str, Any], report: Mapping[str, Any]) -> Html:
     flip = branch(comparison, "sign_flip")
     effect = Estimate.read(comparison.get("effect"))
     lines: list[list[object]] = []
-    for name, key in (("Headline", "effect"), ("Cluster bootstrap", "effect_bootstrap")):
+    for name, key in (
+        ("Headline", "effect"),
+        ("For few or unequal clusters", "effect_small_sample"),
+        ("Cluster bootstrap", "effect_bootstrap"),
+    ):
         estimate = Estimate.read(comparison.get(key))
         if estimate is not None:
             lines.append([f"{name}: {estimate.method}", cell(estimate, signed=True)])

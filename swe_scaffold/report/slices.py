@@ -29,7 +29,7 @@ from swe_scaffold.report.numbers import (
     shown,
     whole,
 )
-from swe_scaffold.report.verdict import UNIT, claim, rough, the_part
+from swe_scaffold.report.verdict import UNIT, claim, rough, the_part, withheld_by
 
 # Repositories have a chart of their own.
 TITLES = {
@@ -103,11 +103,15 @@ def only_slices(slices: Mapping[str, Any]) -> str:
 def what_is_shown(entry: Mapping[str, Any]) -> Html:
     """Return what an interval shows, and beside "no difference" what could have been found."""
     kind = claim(entry)
+    told: list[object] = [_WORDS[kind]]
+    if (other := withheld_by(entry)) is not None:
+        told.append(
+            element("span", f"for few clusters {shown(other, signed=True)[1]}", class_="ci")
+        )
     least = finite(entry.get("minimum_detectable_effect"))
-    if kind in ("better", "worse") or not least:
-        return join([_WORDS[kind]])
-    room = element("span", f"could have found {rough(least)}", class_="ci")
-    return join([_WORDS[kind], room])
+    if kind not in ("better", "worse") and least:
+        told.append(element("span", f"could have found {rough(least)}", class_="ci"))
+    return join(told)
 
 
 def health_table(shares: Mapping[str, Any], *, prompts: int | None) -> Html:

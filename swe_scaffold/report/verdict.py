@@ -62,7 +62,7 @@ def headline(material: Material) -> Sentence:
     seen = report.get("compared_rows") != "unseen"
     kind = claim(comparison)
     rows = _rows(effect, report, seen=seen)
-    text = f"On {rows}, {_difference(effect, kind)}"
+    text = f"On {rows}, {_difference(effect, kind, comparison)}"
     text += _room(effect, kind, comparison)
     if seen:
         text += " This says nothing about new rows."
@@ -88,7 +88,7 @@ def compared(comparison: Mapping[str, Any], *, unit: str, several: bool) -> Sent
         "silent": "No claim: there is no interval.",
     }
     rows = "" if effect.n is None else f"Over {_clustered(effect, comparison.get('cluster_by'))}, "
-    text = rows + _difference(effect, kind, name=MODEL_DIFFERENCE, unit=unit)
+    text = rows + _difference(effect, kind, comparison, name=MODEL_DIFFERENCE, unit=unit)
     text += _room(effect, kind, comparison)
     if several and kind in ("better", "worse"):
         text += " Several models were compared: see the p-value that allows for that."
@@ -157,12 +157,39 @@ def _room(effect: Estimate, kind: Kind, comparison: Mapping[str, Any]) -> str:
     return ""
 
 
-def _difference(effect: Estimate, kind: Kind, *, name: str = DIFFERENCE, unit: str = UNIT) -> str:
+def _difference(
+    effect: Estimate,
+    kind: Kind,
+    comparison: Mapping[str, Any],
+    *,
+    name: str = DIFFERENCE,
+    unit: str = UNIT,
+) -> str:
     if kind == "silent":
         reason = f": {effect.reason}" if effect.reason else ""
         value, _ = shown(effect, signed=True)
         return f"{name} is {value} {unit}, without an interval{reason}. Nothing is claimed."
-    return f"{name} is {_numbers(effect, unit)}{_reading(effect, kind)}"
+    other = withheld_by(comparison)
+    reading = _reading(effect, kind) if other is None else _withheld(effect, other)
+    return f"{name} is {_numbers(effect, unit)}{reading}"
+
+
+def withheld_by(comparison: Mapping[str, Any]) -> Estimate | None:
+    """Return the interval for few or unequal clusters where it alone includes zero."""
+    effect = Estimate.read(comparison.get("effect"))
+    small = Estimate.read(comparison.get("effect_small_sample"))
+    if effect is None or small is None or small.interval is None:
+        return None
+    return small if effect.excludes_zero and not small.excludes_zero else None
+
+
+def _withheld(effect: Estimate, other: Estimate) -> str:
+    side = "below" if effect.value < 0 else "above"
+    _, interval = shown(other, signed=True)
+    return (
+        f", which lies {side} zero; the interval for few or unequal clusters, "
+        f"{_unbroken(interval)}, includes it, so nothing is claimed."
+    )
 
 
 def _reading(effect: Estimate, kind: Kind) -> str:

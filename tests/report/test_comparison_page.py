@@ -134,6 +134,19 @@ def test_no_difference_stands_beside_what_could_have_been_found() -> None:
     assert page.text.count("could have found 0.") >= shown - 1
 
 
+def test_an_interval_for_few_clusters_can_withhold_the_claim() -> None:
+    given = report(-0.6)
+    comparison = given["models"][0]["comparison"]
+    for entry in (comparison, comparison["slices"]["language"]["rust"]):
+        wide = {**entry["effect"], "ci": [-2.0, 0.5], "ci_method": "a wider one"}
+        entry.update(effect_small_sample=wide, verdict="no difference shown")
+    text = checked(comparison_page(given)).text
+    assert "No difference from the baseline shown." in text
+    assert "lies below zero; the interval for few or unequal clusters, [−2.0,\u00a0+0.5]" in text
+    assert "For few or unequal clusters: a wider one" in text
+    assert "no difference shownfor few clusters [−2.0, +0.5]could have found" in text
+
+
 def test_several_models_have_a_table_and_a_section_each() -> None:
     text = comparison_page(report(-0.6, 0.4, gate=False))
     page = checked(text)
