@@ -127,8 +127,8 @@ def _model(model: Mapping[str, Any], report: Mapping[str, Any], key: str) -> Ite
     ]
     if any(tables):
         note = (
-            "p-values are adjusted within each table (Holm); intervals are not. “Could have found” "
-            "is the true difference that such a comparison finds in 80 % of repetitions."
+            "p-values are adjusted within each table (Holm); intervals are not. “Detectable” is "
+            "about the smallest true difference that such a comparison is likely to find."
         )
         yield section(
             f"{key}-slices",
@@ -171,7 +171,7 @@ def _numbers(model: Mapping[str, Any], report: Mapping[str, Any]) -> Html:
         lines.append(["p adjusted for all models (Holm)", p_text(finite(model.get("p_holm")))])
     least = finite(comparison.get("minimum_detectable_effect"))
     if least is not None:
-        lines.append(["Could have found, 4 times in 5", rough(least)])
+        lines.append(["Detectable, about", rough(least)])
     by = wording(comparison, "cluster_by") or "group"
     clusters = "" if effect is None or effect.clusters is None else f"{count(effect.clusters)} "
     caption = f"{MODEL_DIFFERENCE.capitalize()}, {_unit(report)}, {clusters}clusters by {by}"

@@ -110,7 +110,7 @@ def what_is_shown(entry: Mapping[str, Any]) -> Html:
         )
     least = finite(entry.get("minimum_detectable_effect"))
     if kind not in ("better", "worse") and least:
-        told.append(element("span", f"could have found {rough(least)}", class_="ci"))
+        told.append(element("span", f"detectable: about {rough(least)}", class_="ci"))
     return join(told)
 
 

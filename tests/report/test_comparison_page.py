@@ -128,10 +128,10 @@ def test_no_difference_stands_beside_what_could_have_been_found() -> None:
     page = checked(comparison_page(given))
     assert "No difference from the baseline shown." in page.text
     assert "would be found in 80\u00a0% of such comparisons." in page.text
-    assert "Could have found, 4 times in 5" in page.text
+    assert "Detectable, about" in page.text
     shown = page.text.count("no difference shown")
     assert shown
-    assert page.text.count("could have found 0.") >= shown - 1
+    assert page.text.count("detectable: about 0.") >= shown - 1
 
 
 def test_an_interval_for_few_clusters_can_withhold_the_claim() -> None:
@@ -144,7 +144,7 @@ def test_an_interval_for_few_clusters_can_withhold_the_claim() -> None:
     assert "No difference from the baseline shown." in text
     assert "lies below zero; the interval for few or unequal clusters, [−2.0,\u00a0+0.5]" in text
     assert "For few or unequal clusters: a wider one" in text
-    assert "no difference shownfor few clusters [−2.0, +0.5]could have found" in text
+    assert "no difference shownfor few clusters [−2.0, +0.5]detectable: about" in text
 
 
 def test_several_models_have_a_table_and_a_section_each() -> None:
