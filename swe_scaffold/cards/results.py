@@ -151,7 +151,7 @@ def _comparison(report: Mapping[str, Any]) -> str:
     text += f"{_difference(effect)}. Verdict: {_CLAIMS[claim(comparison)]}. Rows: {sides}."
     least = finite(comparison.get("minimum_detectable_effect"))
     if least is not None:
-        text += f" Such a comparison finds a true difference of {point(least)} in 80 % of cases."
+        text += f" A true difference of about {point(least)} would be found in most repetitions."
     flip = finite(pick(comparison, "sign_flip", "p_value"))
     if flip is not None:
         smallest = finite(pick(comparison, "sign_flip", "smallest_p"))

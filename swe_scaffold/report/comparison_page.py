@@ -9,6 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from swe_scaffold.numbers import (
+    Estimate,
+    branch,
+    count,
+    counted,
+    finite,
+    pick,
+    point,
+    texts,
+    whole,
+    wording,
+)
 from swe_scaffold.report.accounts import command_lines, listing, settings_options
 from swe_scaffold.report.html import (
     NOTHING,
@@ -22,18 +34,6 @@ from swe_scaffold.report.html import (
     paragraph,
     section,
     table,
-)
-from swe_scaffold.report.numbers import (
-    Estimate,
-    branch,
-    count,
-    counted,
-    finite,
-    pick,
-    point,
-    texts,
-    whole,
-    wording,
 )
 from swe_scaffold.report.result import by_group, worst
 from swe_scaffold.report.slices import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from swe_scaffold.numbers import count, counted, finite, point
 from swe_scaffold.report.html import (
     NOTHING,
     Html,
@@ -17,7 +18,6 @@ from swe_scaffold.report.html import (
     section,
     table,
 )
-from swe_scaffold.report.numbers import count, counted, finite, point
 from swe_scaffold.report.patch_pair import FilePair, PatchPair, Where
 from swe_scaffold.report.row_facts import RowFacts
 from swe_scaffold.report.row_predictions import Prediction

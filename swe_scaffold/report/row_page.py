@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from swe_scaffold.numbers import EQUAL_WITHIN, count, fixed
 from swe_scaffold.report.html import (
     NOTHING,
     Html,
@@ -24,12 +25,10 @@ from swe_scaffold.report.html import (
     section,
     table,
 )
-from swe_scaffold.report.numbers import count, fixed
 from swe_scaffold.report.row_answers import answers
 from swe_scaffold.report.row_facts import RowFacts
 from swe_scaffold.report.row_scores import RowScores, Side
 from swe_scaffold.report.token_panels import mask, panels, token_class_rows
-from swe_scaffold.report.verdict import EQUAL_WITHIN
 
 if TYPE_CHECKING:
     from swe_scaffold.dataset.tracing import Trace

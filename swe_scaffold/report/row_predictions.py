@@ -14,8 +14,8 @@ from typing import Any
 from swe_scaffold.errors import DataError
 from swe_scaffold.jsonl import BadLine, JsonlReader
 from swe_scaffold.metrics.health import FLAGS
+from swe_scaffold.numbers import finite, whole
 from swe_scaffold.patches import extract_patch
-from swe_scaffold.report.numbers import finite, whole
 from swe_scaffold.report.patch_pair import PatchPair, pair_patches
 from swe_scaffold.scores import GENERATIONS, StoredEvaluation
 from swe_scaffold.terminal import show

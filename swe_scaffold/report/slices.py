@@ -8,6 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from swe_scaffold.numbers import (
+    Estimate,
+    branch,
+    claim,
+    count,
+    counted,
+    finite,
+    pick,
+    shown,
+    whole,
+)
 from swe_scaffold.report.html import (
     NOTHING,
     Html,
@@ -19,17 +30,7 @@ from swe_scaffold.report.html import (
     table,
 )
 from swe_scaffold.report.material import Material
-from swe_scaffold.report.numbers import (
-    Estimate,
-    branch,
-    count,
-    counted,
-    finite,
-    pick,
-    shown,
-    whole,
-)
-from swe_scaffold.report.verdict import UNIT, claim, rough, the_part, withheld_by
+from swe_scaffold.report.verdict import UNIT, rough, the_part, withheld_by
 
 # Repositories have a chart of their own.
 TITLES = {

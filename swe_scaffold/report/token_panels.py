@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from swe_scaffold.numbers import count, counted, fixed
 from swe_scaffold.report.html import (
     NOTHING,
     Html,
@@ -21,7 +22,6 @@ from swe_scaffold.report.html import (
     section,
     table,
 )
-from swe_scaffold.report.numbers import count, counted, fixed
 from swe_scaffold.report.row_scores import RowScores, Token, lines_of, mean_nll
 from swe_scaffold.report.shades import (
     CHANGE_BOUNDS,

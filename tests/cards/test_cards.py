@@ -138,7 +138,7 @@ def test_a_card_holds_the_numbers_with_their_intervals() -> None:
         "12 | clustered t |" in card.replace("\u00a0", " ")
     )
     assert "Verdict: better: the interval lies below zero. Rows: better 30, worse 9" in card
-    assert "finds a true difference of 0.21 in 80 % of cases" in card
+    assert "A true difference of about 0.21 would be found in most repetitions" in card
     assert "p = 0.004 (the smallest possible here: 0.0005)" in card
     assert "no use of the prompt is shown. Left out: 2 rows." in card
     assert "| learning_rate | 0.001 | 0.0002 |" in card.replace("\\_", "_")
