@@ -128,13 +128,19 @@ class Scorer:
         }
         with self.reporter.progress(title, len(pairs)) as track:
             track.advance(len(results))
-            for rows, answer in zip(left, self._passes(subject, pairs, left), strict=True):
-                values, refusal = answer
-                self._say_once(subject, refusal)
-                for row, nll in zip(rows, values, strict=True):
-                    results[row] = self._scored(subject, pairs[row], nll, classes)
-                    part.add(row, _partial_row(results[row]))
-                    track.advance()
+            try:
+                for rows, answer in zip(left, self._passes(subject, pairs, left), strict=True):
+                    values, refusal = answer
+                    self._say_once(subject, refusal)
+                    for row, nll in zip(rows, values, strict=True):
+                        results[row] = self._scored(subject, pairs[row], nll, classes)
+                        part.add(row, _partial_row(results[row]))
+                        track.advance()
+            except BaseException:
+                if results:
+                    kept = f"{len(results)} of {len(pairs)} rows are kept"
+                    self.reporter.say(f"{kept}; the same command goes on from there")
+                raise
         return [results[row] for row in range(len(pairs))]
 
     def _passes(

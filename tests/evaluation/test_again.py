@@ -100,10 +100,12 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
 
 def test_an_interrupted_evaluation_goes_on_to_the_same_bytes(place: Path, tmp_path: Path) -> None:
     whole = evaluate(place, output=tmp_path / "whole", shuffled_control=True)
+    told = Listener()
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(place, output=tmp_path / "cut", shuffled_control=True)
+            evaluate(place, output=tmp_path / "cut", shuffled_control=True, reporter=told)
+    assert "rows are kept; the same command goes on from there" in told.text
     partial = tmp_path / "cut" / "scores.partial.jsonl"
     lines = partial.read_text("utf-8").split("\n")[:-1]
     assert json.loads(lines[0]) == {"key": whole.report["key"]}
