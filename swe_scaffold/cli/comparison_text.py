@@ -140,8 +140,12 @@ def _bewares(report: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def p_text(value: float) -> str:
-    """Return a p-value with two digits, and never as zero."""
+def p_text(value: float | None) -> str:
+    """Return a p-value, never as zero; empty where there is none."""
+    if value is None:
+        return ""
+    if value < 1e-6:
+        return "< 1e-06"
     if value >= 0.995:
         return "1"
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"

@@ -121,8 +121,8 @@ def evaluate_models(  # noqa: PLR0913 one argument per flag of the command
     subjects = session.subjects(references)
     with session.scorer(processes) as scorer:
         evaluations = []
-        for subject in subjects:
-            folder = _folder(subject.model, file.sha256, output, several=len(names) > 1)
+        for subject, reference in zip(subjects, references, strict=True):
+            folder = _folder(subject, reference, file.sha256, output, several=len(names) > 1)
             evaluations.append(session.evaluate(subject, scorer, folder, compare_base=compare_base))
     return tuple(evaluations)
 
@@ -148,8 +148,10 @@ class _Session:
         }
         # The same rows for all: what one model cannot read, or was not trained to, none is shown.
         contexts = [length for one in files.values() if (length := one.context_length)]
-        max_length = min([*contexts, *(one.max_length for one in references)])
-        floor = max(one.min_prompt_tokens for one in references)
+        # A base was not trained to any length: beside adapters, theirs decide.
+        tuned = [one for one in references if one.adapter is not None] or references
+        max_length = min([*contexts, *(one.max_length for one in tuned)])
+        floor = max(one.min_prompt_tokens for one in tuned)
         device = choose_device(self.plan.settings.dtype)
         subjects = []
         for one, renderer in zip(references, renderers, strict=True):
@@ -228,9 +230,22 @@ def _adapter_sha256(model: ModelReference) -> str | None:
     return key_of(file_entries(model.adapter, (WEIGHTS, CONFIG)))
 
 
-def _folder(model: ModelReference, data_sha256: str, output: Path | None, *, several: bool) -> Path:
+def _folder(
+    subject: Subject,
+    reference: ModelReference,
+    data_sha256: str,
+    output: Path | None,
+    *,
+    several: bool,
+) -> Path:
+    """Return where an evaluation goes; other limits than a run's own have a place of their own."""
+    model = subject.model
     if output is not None:
         return output / safe_name(model.name) if several else output
-    if model.adapter is not None:
-        return model.adapter / "evaluation" / data_sha256[:16]
-    return Path("artifacts/evaluation") / safe_name(model.name) / data_sha256[:16]
+    name = data_sha256[:16]
+    if model.adapter is None:
+        return Path("artifacts/evaluation") / safe_name(model.name) / name
+    own = min([reference.max_length, *filter(None, [subject.files.context_length])])
+    if (model.max_length, model.min_prompt_tokens) != (own, reference.min_prompt_tokens):
+        name += f"-{model.max_length}-{model.min_prompt_tokens}"
+    return model.adapter / "evaluation" / name

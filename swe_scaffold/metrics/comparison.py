@@ -18,6 +18,7 @@ from swe_scaffold.metrics.clustered import (
 )
 from swe_scaffold.metrics.likelihood import class_names, class_ratio, ordered
 from swe_scaffold.metrics.pairing import (
+    NOTHING_SHOWN,
     Difference,
     Per,
     RowCounts,
@@ -56,7 +57,8 @@ class PairedComparison:
     `effect` is tuned - base in nats per token (bits per byte where tokenizers differ, and then
     without a perplexity ratio); `worst` are the rows of the largest rise. `slices` holds the tables
     of `slices.slices`, and `token_class` where both were scored by class; p-values within a table
-    are adjusted by Holm. Fields shared with `Difference` mean the same.
+    are adjusted by Holm, and its verdicts need them below alpha. Fields shared with `Difference`
+    mean the same.
     """
 
     effect: Metric
@@ -159,16 +161,24 @@ def _slices(
             before, after = ([rows[index] for index in indices] for rows in (base, tuned))
             ratio = difference_ratio(before, after, [clusters[index] for index in indices], per)
             found[name] = difference(ratio, settings, within_group=table == GROUP)
-        tables[table] = _adjusted(found)
+        tables[table] = _adjusted(found, settings.alpha)
     if per == "token" and class_names(base) and class_names(tuned):
-        tables[TOKEN_CLASS] = _adjusted(_by_class(base, tuned, clusters, settings))
+        tables[TOKEN_CLASS] = _adjusted(_by_class(base, tuned, clusters, settings), settings.alpha)
     return tables
 
 
-def _adjusted(table: Mapping[str, Difference]) -> dict[str, Difference]:
-    """Put beside each p-value the one that allows for all of the table."""
-    adjusted = holm({name: entry.p_value for name, entry in table.items()})
-    return {name: replace(entry, p_holm=adjusted[name]) for name, entry in table.items()}
+def _adjusted(table: Mapping[str, Difference], alpha: float) -> dict[str, Difference]:
+    """Put beside each p-value the one that allows for all of the table; verdicts need it too."""
+    known = {name: entry.p_value for name, entry in table.items() if entry.p_value is not None}
+    adjusted = holm(known)
+    return {
+        name: replace(
+            entry,
+            p_holm=adjusted.get(name),
+            verdict=entry.verdict if adjusted.get(name, 1.0) < alpha else NOTHING_SHOWN,
+        )
+        for name, entry in table.items()
+    }
 
 
 def _by_class(

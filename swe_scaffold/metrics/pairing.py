@@ -16,10 +16,18 @@ import numpy as np
 
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.metrics.bootstrap import Floats
-from swe_scaffold.metrics.clustered import Ratio, Settings, clustered_t, naive_t, small_sample_t
+from swe_scaffold.metrics.clustered import (
+    Ratio,
+    Settings,
+    clustered_t,
+    naive_t,
+    small_sample_error,
+    small_sample_t,
+)
 from swe_scaffold.metrics.distributions import normal_quantile
 from swe_scaffold.metrics.likelihood import NATS_PER_TOKEN, WITHIN_GROUP_T
 from swe_scaffold.metrics.slices import members
+from swe_scaffold.metrics.small_samples import p_value
 from swe_scaffold.types import ExampleScore, Metric
 
 # Evaluation promises 1e-6 nats per token across batch sizes and devices; less is no difference.
@@ -61,16 +69,16 @@ class Difference:
     """A difference between two models over some rows, and what can be said of it.
 
     `effect` is tuned - base; `effect_small_sample` has the interval that holds its level with few
-    or unequal clusters too. `p_value` is that of the sign flip, `p_holm` the same adjusted for all
-    of its table. `minimum_detectable_effect` (in the effect's unit) is the true effect that such a
-    comparison would find in 80 % of repetitions if its standard error were the true one; simulated,
-    it is 62 to 79 %. `verdict` is "better", "worse" or "no difference shown".
+    or unequal clusters too, `p_value` the two-sided p-value of the same t test, and `p_holm` that
+    adjusted for all of its table. `minimum_detectable_effect` (in the effect's unit) is the true
+    effect that such a comparison would find in 80 % of repetitions if its standard error were the
+    true one; simulated, it is 62 to 79 %. `verdict` is "better", "worse" or "no difference shown".
     """
 
     effect: Metric
     effect_small_sample: Metric
     rows: RowCounts
-    p_value: float
+    p_value: float | None
     p_holm: float | None
     minimum_detectable_effect: float | None
     verdict: str
@@ -89,11 +97,21 @@ def difference(ratio: Ratio, settings: Settings, *, within_group: bool = False) 
         effect=effect,
         effect_small_sample=small,
         rows=count_rows(ratio),
-        p_value=sign_flip(ratio, settings).p_value,
+        p_value=_p_value(ratio),
         p_holm=None,
         minimum_detectable_effect=minimum_detectable_effect(ratio, settings.alpha),
         verdict=verdict(effect, small),
     )
+
+
+def _p_value(ratio: Ratio) -> float | None:
+    error, value = small_sample_error(ratio), ratio.value
+    if error is None or value is None:
+        return None
+    if error.standard_error:
+        return p_value(value, error.standard_error, error.df)
+    # Every cluster agrees exactly.
+    return 0.0 if value else 1.0
 
 
 def require_same_rows(

@@ -196,6 +196,26 @@ def test_several_models_are_shown_the_same_rows(place: Path, tmp_path: Path) -> 
         evaluate_models([names[0], names[0]], rows, config=config(), offline=True)
 
 
+def test_a_base_beside_a_run_is_shown_what_the_run_is_shown(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = evaluate(place, compare_base=True)
+    names = [place / "model", place / "run"]
+    rows = place / "rows.test.jsonl"
+    found = evaluate_models(names, rows, config=config(), offline=True)
+    assert found[0].report["data"]["max_length"] == own.report["data"]["max_length"] == 128
+    # The run's evaluation is the same one, and still knows its base.
+    assert found[1].path == own.path
+    assert found[1].report["comparison"] is not None
+    other = make_config(place / "model", place / "short", max_length=96, seed=7)
+    train(other, place / "rows.jsonl")
+    shorter = evaluate_models([place / "run", place / "short"], rows, config=config(), offline=True)
+    assert shorter[0].path != own.path
+    assert shorter[1].path.name == own.path.name
+    assert read_evaluation(own.path).report["comparison"] is not None
+
+
 def test_an_evaluation_on_disk_says_all_that_is_known_of_a_row(place: Path) -> None:
     found = evaluate(place, compare_base=True)
     stored = read_evaluation(found.path)

@@ -260,6 +260,21 @@ def test_every_table_says_what_each_part_shows(make_score: Make) -> None:
     assert table["python"].p_holm == pytest.approx(2 * table["python"].p_value)
 
 
+def test_a_part_is_not_claimed_for_being_one_of_many(make_score: Make) -> None:
+    """Of forty parts without any difference, two would be claimed by their own intervals."""
+    stream, base, tuned = np.random.default_rng(0), [], []
+    for index in range(400):
+        row = make_score(
+            f"r{index:03d}", 100.0, 10, group=f"g{index % 8}", language=f"l{index // 10}"
+        )
+        base.append(row)
+        tuned.append(replace(row, nll_sum=100.0 + stream.normal()))
+    table = compare(base, tuned, iterations=9).slices["language"]
+    alone = [part for part in table.values() if part.p_value is not None and part.p_value < 0.05]
+    assert alone
+    assert {part.verdict for part in table.values()} == {"no difference shown"}
+
+
 def test_bytes_are_what_two_tokenizers_share(pair: Callable[..., Pair]) -> None:
     base, tuned = pair([-4.0, -6.0, -5.0])
     other = [replace(row, tokens=7, nll_by_class={"end": (1.0, 1)}) for row in tuned]
