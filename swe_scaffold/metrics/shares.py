@@ -17,7 +17,11 @@ import numpy as np
 from swe_scaffold.errors import UsageError
 from swe_scaffold.metrics.bootstrap import Floats
 from swe_scaffold.metrics.clustered import FEW_CLUSTERS, SMALL_SAMPLE_T, Settings
-from swe_scaffold.metrics.distributions import normal_quantile, student_t_quantile
+from swe_scaffold.metrics.distributions import (
+    normal_quantile,
+    student_t_quantile,
+    wilson_interval,
+)
 from swe_scaffold.metrics.small_samples import (
     ClusteredError,
     Mean,
@@ -56,8 +60,8 @@ def wilson_share(
     bare = _bare(metric, unit, rows, len(rows), settings, WILSON)
     if not len(rows):
         return bare
-    z = normal_quantile(1 - settings.alpha / 2)
-    return replace(bare, ci=_wilson(float(rows.mean()), len(rows), z), reason=None)
+    interval = wilson_interval(int(rows.sum()), len(rows), alpha=settings.alpha)
+    return replace(bare, ci=interval, reason=None)
 
 
 def clustered_share(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swe_scaffold.engine.sampling import Sampling, draw_seed
-from swe_scaffold.errors import EnvironmentFailure, UsageError
+from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.prediction.answers import Answer, NoAnswer, Reply, Wanted
 from swe_scaffold.prediction.http import Endpoint, NoReplyError, Response
 from swe_scaffold.prediction.questions import Question, chat_of
@@ -234,13 +234,3 @@ def _first(value: object) -> object:
 def _count(usage: object, key: str) -> int | None:
     value = _get(usage, key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def require_concurrency(concurrency: int) -> None:
-    """Refuse a number of requests at a time that no server is meant for.
-
-    Raises:
-        UsageError: It is not from 1 to 1000.
-    """
-    if not 1 <= concurrency <= 1000:
-        raise UsageError(f"concurrency must be from 1 to 1000, not {concurrency}")
