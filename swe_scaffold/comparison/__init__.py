@@ -9,7 +9,7 @@ No model is loaded here; what evaluations hold is `scores`' matter, the numbers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,10 @@ def compare_evaluations(
         for number in range(1, len(evaluations))
     ]
     adjusted = holm({str(n): pair.sign_flip.p_value for n, pair in enumerate(pairs)})
+    kept = {(row.instance_id, row.sha256) for row in rows.scores[0]}
     models = []
     for number, (other, pair) in enumerate(zip(others, pairs, strict=True)):
-        health = _health(base, other, settings.alpha)
+        health = _health(base, other, kept, settings.alpha)
         p_value = adjusted[str(number)]
         models.append(
             {
@@ -130,10 +131,15 @@ def _about(one: StoredEvaluation) -> dict[str, Any]:
     }
 
 
-def _health(base: StoredEvaluation, tuned: StoredEvaluation, alpha: float) -> dict[str, Any] | None:
+def _health(
+    base: StoredEvaluation,
+    tuned: StoredEvaluation,
+    kept: Set[tuple[str, str]],
+    alpha: float,
+) -> dict[str, Any] | None:
     """Return the health of answers to the prompts that both models were given, if there are any."""
     answers = [_answers(one) for one in (base, tuned)]
-    both = sorted(answers[0].keys() & answers[1].keys())
+    both = sorted(answers[0].keys() & answers[1].keys() & kept)
     if not both:
         return None
     flags = [[health_of(side[row]) for row in both] for side in answers]

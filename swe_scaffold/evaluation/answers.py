@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
+from swe_scaffold.cache import key_of
 from swe_scaffold.config import EvaluationConfig
 from swe_scaffold.engine.sampling import Sampling
 from swe_scaffold.evaluation.parts import Part
@@ -19,14 +18,15 @@ from swe_scaffold.types import ExampleScore, Verdict
 def chosen(scores: Sequence[ExampleScore], count: int, *, seed: int) -> list[int]:
     """Return the numbers of `count` rows, drawn from those not seen in training if there are any.
 
-    The draw depends on the seed, the ids and the contents alone: models answer the same prompts.
+    Rows are ranked by a hash of the seed, their id and their content: models that were trained on
+    other rows still answer the same prompts, as far as none has seen them.
     """
     unseen = [index for index, row in enumerate(scores) if not row.seen_in_training]
-    pool = sorted(
-        unseen or range(len(scores)), key=lambda i: (scores[i].instance_id, scores[i].sha256)
-    )
-    order = np.random.default_rng(seed).permutation(len(pool))
-    return sorted(pool[place] for place in order[:count])
+
+    def rank(index: int) -> str:
+        return key_of(seed, scores[index].instance_id, scores[index].sha256)
+
+    return sorted(sorted(unseen or range(len(scores)), key=rank)[:count])
 
 
 def answer(

@@ -19,7 +19,8 @@ from swe_scaffold.scores import StoredEvaluation, read_evaluation
 class Part:
     """One file of an evaluation folder while it is made.
 
-    `found` holds the rows that an interrupted run left under the same key, by row number.
+    `found` holds the rows that an interrupted run left under the same key, by row number; `foreign`
+    says that what was left is under another.
     """
 
     def __init__(self, folder: Path, name: str, key: str, *, fresh: bool = False) -> None:
@@ -27,6 +28,7 @@ class Part:
         self._path = folder / f"{Path(name).stem}.partial.jsonl"
         rows = None if fresh else _rows(self._path, key)
         self.found: dict[int, dict[str, Any]] = rows or {}
+        self.foreign = rows is None and self._path.exists()
         self._log: AppendLog | None = None
         self._keep = None if rows is not None else 0
 

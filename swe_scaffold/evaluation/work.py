@@ -14,7 +14,7 @@ from swe_scaffold.evaluation.parts import Part, finished
 from swe_scaffold.evaluation.reporting import Facts, comparison_with_base, control, report_of
 from swe_scaffold.evaluation.rows import Rendered, render, shuffled_pairs
 from swe_scaffold.evaluation.scoring import Scored, Scorer, Subject
-from swe_scaffold.files import write_bytes, write_json
+from swe_scaffold.files import remove, write_bytes, write_json
 from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.manifest import file_entries
 from swe_scaffold.scores import (
@@ -86,8 +86,8 @@ class Work:
         write_jsonl(self.folder / SCORES, map(score_row, scores))
         write_bytes(self.folder / TOKEN_NLL, token_nll_bytes([one.token_nll for one in scored]))
         report = report_of(facts, scores, key=self.subject.key)
-        shuffled_key = key_of(self.subject.key, SHUFFLED, plan.settings.seed)
         before = self.before.report if self.before else {}
+        shuffled_key = self._key(scores, SHUFFLED)
         if plan.shuffled_control or before.get("shuffled_key") == shuffled_key:
             others = self._shuffled(scores, shuffled_key)
             report |= {"shuffled_prompts": control(facts, scores, others)}
@@ -95,17 +95,22 @@ class Work:
                 write_jsonl(self.folder / SHUFFLED, map(score_row, others.values()))
                 names.append(SHUFFLED)
                 report["shuffled_key"] = shuffled_key
-        # What an earlier evaluation asked for is not lost where this one does not ask.
+        # What an earlier evaluation of the same asked for is not lost where this one does not ask.
         prompts = plan.generate or (before.get("health") or {}).get("prompts", 0)
-        if prompts:
-            rows, report["answers_key"] = self._answers(scores, prompts)
-            report["health"] = health_report(rows, prompts, plan.settings)
+        answers_key = self._key(scores, GENERATIONS, prompts, plan.settings.max_new_tokens)
+        if plan.generate or before.get("answers_key") == answers_key:
+            rows = self._answers(scores, prompts, answers_key)
+            report |= {"health": health_report(rows, prompts, plan.settings)}
+            report["answers_key"] = answers_key
             write_jsonl(self.folder / GENERATIONS, rows)
             names.append(GENERATIONS)
         if below is not None:
             report |= comparison_with_base(facts, scores, below.scores)
         report["files"] = file_entries(self.folder, names)
         write_json(self.folder / REPORT, report)
+        # Of another model or other settings, they would speak of what is no longer here.
+        for name in {SHUFFLED, GENERATIONS}.difference(names):
+            remove(self.folder / name)
         for part in self._parts:
             part.drop()
         return Evaluation(report, scores, self.folder)
@@ -113,7 +118,12 @@ class Work:
     def _found(self) -> list[Scored] | None:
         """Return the scores of an evaluation that is there under the same key."""
         before = self.before
-        if before is None or before.report.get("key") != self.subject.key:
+        if before is None:
+            return None
+        if before.report.get("key") != self.subject.key:
+            self.plan.reporter.say(
+                f"replacing an evaluation of another model, data or settings: {show(self.folder)}"
+            )
             return None
         self.plan.reporter.say(f"already scored: {show(self.folder)}")
         known = self.subject.model.trained
@@ -129,22 +139,27 @@ class Work:
 
     def _part(self, name: str, key: str) -> Part:
         part = Part(self.folder, name, key, fresh=self.plan.fresh)
+        if part.foreign:
+            self.plan.reporter.say("replacing what an interrupted run of another kind left")
         if part.found:
             self.plan.reporter.say(f"going on: {len(part.found)} rows are scored already")
         self._parts.append(part)
         return part
 
+    def _key(self, scores: Sequence[ExampleScore], name: str, *settings: int) -> str:
+        """Return the key of a further file, whose rows are drawn from the unseen ones."""
+        seen = [bool(row.seen_in_training) for row in scores]
+        return key_of(self.subject.key, name, self.plan.settings.seed, seen, *settings)
+
     def _answers(
-        self, scores: Sequence[ExampleScore], prompts: int
-    ) -> tuple[list[dict[str, Any]], str]:
-        """Return the answers to some of the prompts, made or found, and their key."""
-        settings = self.plan.settings
-        key = key_of(self.subject.key, GENERATIONS, prompts, settings.seed, settings.max_new_tokens)
+        self, scores: Sequence[ExampleScore], prompts: int, key: str
+    ) -> list[dict[str, Any]]:
+        """Return the answers to some of the prompts, made or found."""
         if self.before is not None and self.before.report.get("answers_key") == key:
-            return self.before.rows(GENERATIONS), key
-        rows = chosen(scores, prompts, seed=settings.seed)
+            return self.before.rows(GENERATIONS)
+        rows = chosen(scores, prompts, seed=self.plan.settings.seed)
         part = self._part(GENERATIONS, key)
-        return answer(self.subject, self.rendered.pairs, rows, self.scorer, part), key
+        return answer(self.subject, self.rendered.pairs, rows, self.scorer, part)
 
     def _shuffled(self, scores: Sequence[ExampleScore], key: str) -> dict[int, ExampleScore]:
         """Return scores after other prompts of the same group, by row.

@@ -163,6 +163,10 @@ def test_a_better_likelihood_with_sick_answers_does_not_pass(write_evaluation: W
         ).passes
         is True
     )
+    # Nor are answers to prompts of rows that are left out.
+    half = write_evaluation("half", rows(-0.3)[:10], answers=answers(20))
+    report = compare(base, half, common=True).report["models"][0]
+    assert report["health"]["stopped"]["base"]["n"] == 10
     # Answers to other prompts are not paired.
     others = answers(40)[20:]
     apart = write_evaluation("apart", rows(-0.3), answers=others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from swe_scaffold.config import EvaluationConfig
 from swe_scaffold.engine import loading, scoring
 from swe_scaffold.errors import DataError, IntegrityError, UsageError
 from swe_scaffold.evaluation import Evaluation, evaluate_model, evaluate_models
+from swe_scaffold.evaluation.answers import chosen
 from swe_scaffold.scores import read_evaluation, read_rows
 from tests.tiny_runs import Listener, example, left_over, make_config, read_json, train, write_rows
 
@@ -262,3 +264,34 @@ def test_a_model_that_cannot_be_packed_is_padded_and_says_why(
     assert listener.lines.count("rows are padded: it is of another kind") == 1
     for before, after in zip(packed.scores, padded.scores, strict=True):
         assert after.nll_sum == pytest.approx(before.nll_sum, rel=1e-6)
+
+
+def test_answers_are_kept_and_never_made_unasked(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {"max_new_tokens": 4}
+    first = evaluate(place, generate=3, settings=few, output=tmp_path)
+    answers = (tmp_path / "generations.jsonl").read_bytes()
+    assert first.report["health"]["prompts"] == 3
+    with monkeypatch.context() as patch:
+        refuse_loading(patch)
+        again = evaluate(place, settings=few, output=tmp_path)
+    assert again.report["health"] == first.report["health"]
+    assert (tmp_path / "generations.jsonl").read_bytes() == answers
+    # Another model in the same place was not asked for answers, and keeps none of another's.
+    listener = Listener()
+    options = {"config": config(**few), "output": tmp_path, "offline": True}
+    other = evaluate_model(place / "model", place / "rows.test.jsonl", reporter=listener, **options)
+    assert "replacing an evaluation of another model" in listener.text
+    assert other.report["health"] is None
+    assert not (tmp_path / "generations.jsonl").exists()
+
+
+def test_models_that_have_seen_other_rows_answer_the_same_prompts(place: Path) -> None:
+    scores = evaluate(place).scores
+    everyone = chosen(scores, 4, seed=0)
+    seen = [replace(row, seen_in_training=n == everyone[0]) for n, row in enumerate(scores)]
+    others = chosen(seen, 4, seed=0)
+    assert everyone[0] not in others
+    assert len(set(everyone) & set(others)) == 3
+    assert chosen(scores, 4, seed=1) != everyone
