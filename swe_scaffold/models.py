@@ -42,6 +42,11 @@ class ModelReference:
     min_prompt_tokens: int = TrainingConfig().min_prompt_tokens
 
 
+def is_adapter(model: str) -> bool:
+    """Whether a PEFT folder is named."""
+    return (Path(model) / ADAPTER_CONFIG).is_file()
+
+
 def find_model(model: str, *, base: str | None = None) -> ModelReference:
     """Find out what `model` is; an adapter's manifest is verified and names its base.
 
@@ -55,7 +60,7 @@ def find_model(model: str, *, base: str | None = None) -> ModelReference:
         raise UsageError(
             "this run has not finished", where=model, hint="finish it with train --resume"
         )
-    if not (folder / ADAPTER_CONFIG).is_file():
+    if not is_adapter(model):
         if base is not None:
             raise UsageError("--base is for adapters, and this is none", where=model)
         return _merged(folder, model) or ModelReference(model, model)

@@ -29,7 +29,7 @@ from swe_scaffold.evaluation.work import Evaluation, Plan, Work
 from swe_scaffold.executors import workers
 from swe_scaffold.files import folder_lock, remove_leftovers, require_writable, safe_name
 from swe_scaffold.manifest import file_entries
-from swe_scaffold.models import ModelReference, find_model, renderer_of
+from swe_scaffold.models import ModelReference, find_model, is_adapter, renderer_of
 from swe_scaffold.sources.examples import read_examples
 from swe_scaffold.terminal import Reporter, show
 
@@ -101,7 +101,11 @@ def evaluate_models(  # noqa: PLR0913 one argument per flag of the command
     names = [str(model) for model in models]
     if len(set(names)) < len(names):
         raise UsageError("a model is named twice", where=" ".join(map(show, names)))
-    references = [find_model(name, base=base) for name in names]
+    # Beside adapters, the base they are compared with needs no base itself.
+    mixed = any(map(is_adapter, names))
+    references = [
+        find_model(name, base=base if is_adapter(name) or not mixed else None) for name in names
+    ]
     for reference in references:
         if compare_base and reference.adapter is None:
             raise UsageError("there is no adapter to compare with its base", where=reference.name)

@@ -85,7 +85,7 @@ def push(hub: Hub, folder: Path, names: Iterable[str], reporter: Reporter) -> st
         f"uploading {len(files)} files, {total:,} bytes, to {hub.repository} ({hub.visibility}"
         f"{', a further commit' if hub.existing else ''})"
     )
-    hint = f"the export is complete in {folder}; upload it again when the hub answers"
+    hint = f"the export is complete in {folder}; to try again: export --overwrite --push"
     if not hub.existing:
         _ask(
             hub.repository,

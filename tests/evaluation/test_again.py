@@ -295,3 +295,16 @@ def test_models_that_have_seen_other_rows_answer_the_same_prompts(place: Path) -
     assert everyone[0] not in others
     assert len(set(everyone) & set(others)) == 3
     assert chosen(scores, 4, seed=1) != everyone
+
+
+def test_a_foreign_adapter_stands_beside_its_base(place: Path, tmp_path: Path) -> None:
+    foreign, base = tmp_path / "foreign", place / "model"
+    foreign.mkdir()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        shutil.copyfile(place / "run" / name, foreign / name)
+    rows, options = place / "rows.test.jsonl", {"config": config(), "offline": True}
+    output = tmp_path / "out"
+    found = evaluate_models([base, foreign], rows, base=str(base), output=output, **options)
+    assert found[0].scores[0].nll_sum != found[1].scores[0].nll_sum
+    with pytest.raises(UsageError, match="--base is for adapters"):
+        evaluate_models([base], rows, base=str(base), output=output, **options)
