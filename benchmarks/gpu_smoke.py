@@ -44,7 +44,6 @@ class Shape:
     vocab_size: int
     row_tokens: int
     response_tokens: int
-    rows_per_pass: int = 2
     rows_per_step: int = 4
     rows: int = 16
 
@@ -96,15 +95,16 @@ def smoke(shape: Shape, device: Device) -> dict[str, Any]:
     """Take the steps and return what they cost."""
     from swe_scaffold.engine.adapter import attach
     from swe_scaffold.engine.batches import RowOrder
+    from swe_scaffold.engine.budget import fit
     from swe_scaffold.engine.devices import peak_memory_bytes
     from swe_scaffold.engine.loop import Loop, LoopSettings, run
+    from swe_scaffold.engine.passes import MicroBatches
 
     start = time.monotonic()
     model = random_model(shape, device)
     parameters = sum(tensor.numel() for tensor in model.parameters())
     settings = LoopSettings(
         steps=STEPS,
-        rows_per_pass=shape.rows_per_pass,
         learning_rate=1e-3,
         scheduler="constant",
         warmup_steps=0,
@@ -114,10 +114,12 @@ def smoke(shape: Shape, device: Device) -> dict[str, Any]:
         pad_id=0,
     )
     lora = LoRAConfig(r=8, alpha=16, dropout=0.05, target_modules="all-linear")
-    loop = Loop(attach(model, lora, seed=SEED), settings, device)
+    rows = synthetic_rows(shape)
+    adapted = attach(model, lora, seed=SEED)
+    loop = Loop(adapted, settings, device, MicroBatches.through(adapted, longest=shape.row_tokens))
+    fit(loop, rows)
     made = time.monotonic() - start
     steps: list[StepMetrics] = []
-    rows = synthetic_rows(shape)
     run(loop, rows, RowOrder(len(rows), shape.rows_per_step, SEED), steps.append)
     timed = steps[WARM_UP_STEPS:]
     return {

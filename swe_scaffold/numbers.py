@@ -190,3 +190,8 @@ def _interval(ends: object) -> tuple[float | None, float | None]:
         return None, None
     low, high = finite(ends[0]), finite(ends[1])
     return (None, None) if low is None or high is None or low > high else (low, high)
+
+
+def gibibytes(size: int) -> str:
+    """Return a size as `3.25 GiB`."""
+    return f"{size / (1 << 30):.2f} GiB"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from swe_scaffold.cli.tables import level, number, table
 from swe_scaffold.metrics.positions import POSITIONS
+from swe_scaffold.numbers import gibibytes
 from swe_scaffold.terminal import show
-from swe_scaffold.training.preflight import gibibytes
 
 if TYPE_CHECKING:
     from swe_scaffold.training.checks import Finding

@@ -221,9 +221,17 @@ class TrainingConfig:
     max_steps: PositiveInt | None = None
     """Number of optimizer steps; null derives it from the epochs."""
     per_device_train_batch_size: PositiveInt = 2
-    """Rows per forward and backward pass."""
+    """Rows of an optimizer step, divided by gradient_accumulation_steps; only their product
+    counts."""
     gradient_accumulation_steps: PositiveInt = 8
-    """Passes per optimizer step; the loss is weighted by tokens over all of them."""
+    """Rows of an optimizer step, divided by per_device_train_batch_size; the loss is weighted by
+    tokens over all of them, on however many processes."""
+    tokens_per_micro_batch: PositiveInt | Literal["auto"] = "auto"
+    """Most tokens of a forward and backward pass, a longer row going alone; auto takes what fits
+    and is fast. It changes speed, memory and the last bits, never the mathematics."""
+    activation_checkpointing: bool | Literal["auto"] = "auto"
+    """Drop the activations of each layer and compute them again for the gradient, in a quarter to a
+    third more time; auto does it only where the longest row does not fit otherwise."""
     warmup_ratio: Fraction = 0.03
     """Share of the steps over which the learning rate rises from zero; `constant` has no warm-up,
     `constant_with_warmup` does."""

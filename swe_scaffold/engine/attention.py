@@ -1,13 +1,16 @@
 """Attention within documents: rows in one stream without padding, each attending to itself alone.
 
 A model's own attention is replaced for a pass and put back after it. Whether that may be done is
-asked of the model itself, on a few tokens. Which rows share a stream is decided elsewhere.
+asked of the model itself, on a few tokens. Which rows share a stream is decided elsewhere. Each
+device has its way: products of grouped heads on a CPU (`grouped`), one variable-length kernel on
+CUDA, and torch's attention one document at a time everywhere else.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,11 +19,14 @@ import torch
 from torch.nn import functional
 
 from swe_scaffold.engine.devices import out_of_memory
+from swe_scaffold.engine.grouped import GroupedAttention
 
 NAME = "within_documents"
 # What other attention functions are given and this one does not do.
 _NOT_DONE = ("softcap", "s_aux", "position_bias", "cache")
 _PROBE = (24, 17)
+# Up to here grouped products beat torch's CPU kernel in float32; in bfloat16 they always do.
+_GROUPED_FLOAT32 = 2048
 _REFUSALS: WeakKeyDictionary[Any, str | None] = WeakKeyDictionary()
 
 
@@ -55,20 +61,79 @@ def attend(
     causal = options.get("is_causal", getattr(module, "is_causal", True))
     if asked or attention_mask is not None or not causal:
         raise NotImplementedError(", ".join(asked) or "it is not causal")
-    length = query_1HTD.shape[2]
-    ends = list(accumulate(documents or [length], initial=0))
+    lengths = tuple(documents or (query_1HTD.shape[2],))
+    factor = query_1HTD.shape[3] ** -0.5 if scaling is None else scaling
+    if _has_varlen(query_1HTD):
+        return _varlen(query_1HTD, key_1KTD, value_1KTD, lengths, factor), None
+    ends = list(accumulate(lengths, initial=0))
     parts = [
-        functional.scaled_dot_product_attention(
-            query_1HTD[:, :, start:end],
-            key_1KTD[:, :, start:end],
-            value_1KTD[:, :, start:end],
-            is_causal=True,
-            scale=scaling,
-            enable_gqa=key_1KTD.shape[1] != query_1HTD.shape[1],
-        ).transpose(1, 2)
+        _attend_one(
+            query_1HTD[0, :, start:end],
+            key_1KTD[0, :, start:end],
+            value_1KTD[0, :, start:end],
+            factor,
+        )
         for start, end in pairwise(ends)
     ]
-    return torch.cat(parts, dim=1), None
+    return torch.cat(parts)[None], None
+
+
+def _attend_one(
+    query_HTD: torch.Tensor, key_KTD: torch.Tensor, value_KTD: torch.Tensor, factor: float
+) -> torch.Tensor:
+    """Return the attention of one document, (tokens, heads, size)."""
+    short = query_HTD.shape[1] <= _GROUPED_FLOAT32
+    if query_HTD.device.type == "cpu" and (short or query_HTD.dtype == torch.bfloat16):
+        found: torch.Tensor = GroupedAttention.apply(query_HTD, key_KTD, value_KTD, factor)
+        return found
+    return functional.scaled_dot_product_attention(
+        query_HTD[None],
+        key_KTD[None],
+        value_KTD[None],
+        is_causal=True,
+        scale=factor,
+        enable_gqa=key_KTD.shape[0] != query_HTD.shape[0],
+    )[0].transpose(0, 1)
+
+
+def _has_varlen(query: torch.Tensor) -> bool:
+    """Whether torch's variable-length kernel takes these: CUDA, Ampere or later, half precision."""
+    return (
+        query.device.type == "cuda"
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[3] <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
+
+
+def _varlen(
+    query_1HTD: torch.Tensor,
+    key_1KTD: torch.Tensor,
+    value_1KTD: torch.Tensor,
+    lengths: tuple[int, ...],
+    factor: float,
+) -> torch.Tensor:
+    """Attend in one kernel over all documents, (1, tokens, heads, size)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    bounds = _bounds(lengths, query_1HTD.device)
+    found: torch.Tensor = varlen_attn(
+        *(part[0].transpose(0, 1).contiguous() for part in (query_1HTD, key_1KTD, value_1KTD)),
+        bounds,
+        bounds,
+        max(lengths),
+        max(lengths),
+        scale=factor,
+        window_size=(-1, 0),
+        enable_gqa=key_1KTD.shape[1] != query_1HTD.shape[1],
+    )
+    return found[None]
+
+
+@lru_cache(maxsize=1)
+def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Return where each document begins and the last ends; every layer of a pass asks for it."""
+    return torch.tensor(list(accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
 
 
 def stream_refusal(causal: Any, longest: int) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,12 +64,17 @@ def make_stream(rows: Sequence[TokenizedExample], *, device: str) -> Batch:
             torch.from_numpy(where).to(device),
         ),
         targets=torch.from_numpy(ids[where + 1]).to(device),
-        counts=tuple(sum(row.loss_mask[1:]) for row in rows),
+        counts=tuple(targets_of(row) for row in rows),
         stream={
             "position_ids": torch.from_numpy(positions[None]).to(device),
             "documents": lengths,
         },
     )
+
+
+def targets_of(row: TokenizedExample) -> int:
+    """Return the number of targets of a row that something predicts: the first token is none."""
+    return int(np.count_nonzero(row.loss_mask[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +104,31 @@ class RowOrder:
         return np.random.default_rng([self.seed, number]).permutation(self.rows)
 
 
-def passes(
-    rows: Sequence[TokenizedExample], rows_per_pass: int
-) -> Iterator[list[TokenizedExample]]:
-    """Cut the rows of one step into forward passes of similar length, the longest first."""
-    ordered = sorted(rows, key=lambda row: (-len(row.input_ids), row.instance_id, row.sha256))
-    for start in range(0, len(ordered), rows_per_pass):
-        yield ordered[start : start + rows_per_pass]
+def micro_batches(lengths: Sequence[int], *, tokens: int) -> tuple[tuple[int, ...], ...]:
+    """Pack rows into as few streams as best fit finds, none longer than `tokens`.
+
+    A pure function of its arguments: the longest row first, each into the stream that it fills
+    most; rows of one length keep their order. A row longer than `tokens` goes alone.
+
+    Args:
+        lengths: Tokens of each row.
+        tokens: Most tokens of a stream.
+
+    Returns:
+        Row numbers of each stream.
+    """
+    packed: list[list[int]] = []
+    # Room left and stream, in order: the first that is large enough is filled most.
+    room: list[tuple[int, int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        place = bisect_left(room, (lengths[row], 0))
+        if place == len(room):
+            packed.append([row])
+            left, stream = tokens - lengths[row], len(packed) - 1
+        else:
+            left, stream = room.pop(place)
+            packed[stream].append(row)
+            left -= lengths[row]
+        if left > 0:
+            insort(room, (left, stream))
+    return tuple(tuple(rows) for rows in packed)

@@ -1,5 +1,7 @@
 """Checkpoints: all a run needs to go on bit-identically, as safetensors and JSON.
 
+Everything random is a function of the seed and the step, so that no random state is kept.
+
 A checkpoint is a folder `step-N` whose `manifest.json`, written last, holds the size and SHA-256 of
 every file and the run's fingerprint; the folder appears by one rename. Nothing here is ever
 unpickled.
@@ -22,12 +24,7 @@ from swe_scaffold.errors import IntegrityError
 from swe_scaffold.files import atomic_folder, remove, write_bytes, write_json
 from swe_scaffold.manifest import file_entries, read_manifest, verify_files, write_manifest
 
-OPTIMIZER, RANDOM, STATE, MANIFEST = (
-    "optimizer.safetensors",
-    "random.safetensors",
-    "state.json",
-    "manifest.json",
-)
+OPTIMIZER, STATE, MANIFEST = "optimizer.safetensors", "state.json", "manifest.json"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _NAME = re.compile(r"step-(\d{1,12})")
 
@@ -49,11 +46,9 @@ def save_checkpoint(
     from safetensors.torch import save
 
     target = folder / f"step-{loop.step}"
-    tensors = {
-        WEIGHTS: adapter_tensors(loop.model),
-        OPTIMIZER: _optimizer_tensors(loop),
-        RANDOM: _random_tensors(loop.device.name),
-    }
+    with loop.masters.in_model():
+        weights = adapter_tensors(loop.model)
+    tensors = {WEIGHTS: weights, OPTIMIZER: _optimizer_tensors(loop)}
     with atomic_folder(target) as temporary:
         for name, content in tensors.items():
             write_bytes(temporary / name, save(content, metadata={"format": "pt"}))
@@ -66,22 +61,15 @@ def save_checkpoint(
 
 
 def restore(loop: Loop, checkpoint: Checkpoint) -> None:
-    """Put a checkpoint's weights, optimizer, random state and step into a fresh loop.
+    """Put a checkpoint's weights, optimizer and step into a fresh loop.
 
     Raises:
         IntegrityError: A tensor is missing or does not fit this loop.
     """
-    folder, device = checkpoint.folder, loop.device.name
-    put_tensors(loop.model, read_tensors(folder / WEIGHTS), where=str(folder / WEIGHTS))
+    folder = checkpoint.folder
+    with loop.masters.in_model():
+        put_tensors(loop.model, read_tensors(folder / WEIGHTS), where=str(folder / WEIGHTS))
     _restore_optimizer(loop, read_tensors(folder / OPTIMIZER), where=str(folder / OPTIMIZER))
-    states = read_tensors(folder / RANDOM)
-    if set(states) != set(_random_tensors(device)):
-        raise IntegrityError(f"no random state of {device}", where=str(folder / RANDOM))
-    torch.set_rng_state(states["cpu"])
-    if device == "cuda":
-        torch.cuda.set_rng_state(states["cuda"])
-    if device == "mps":
-        torch.mps.set_rng_state(states["mps"])
     if scaler := checkpoint.state.get("scaler"):
         loop.scaler.load_state_dict(dict(scaler))
     loop.step = checkpoint.step
@@ -129,7 +117,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     manifest = read_manifest(path / MANIFEST)
     files, stored = manifest.get("files"), manifest.get("fingerprint")
-    if not isinstance(files, dict) or not {WEIGHTS, OPTIMIZER, RANDOM, STATE} <= set(files):
+    if not isinstance(files, dict) or not {WEIGHTS, OPTIMIZER, STATE} <= set(files):
         raise IntegrityError("the manifest does not name every file", where=str(path))
     if not isinstance(stored, dict):
         raise IntegrityError("the manifest has no fingerprint", where=str(path))
@@ -212,12 +200,3 @@ def _restore_optimizer(loop: Loop, stored: Mapping[str, torch.Tensor], *, where:
             key: stored[f"{name}.{key}"].to("cpu" if key == "step" else parameter.device, copy=True)
             for key in _MOMENTS
         }
-
-
-def _random_tensors(device: str) -> dict[str, torch.Tensor]:
-    states = {"cpu": torch.get_rng_state()}
-    if device == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state()
-    if device == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return states

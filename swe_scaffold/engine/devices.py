@@ -67,8 +67,18 @@ def peak_memory_bytes(device: Device) -> int:
 
 def forget_peak_memory(device: Device) -> None:
     """Let `peak_memory_bytes` begin anew on CUDA; a process's own peak stays."""
-    if device.name == "cuda":
+    if device.name.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
+
+
+def memory_held_bytes(device: Device) -> int:
+    """Return the memory in use now: of the device on CUDA, of this process elsewhere."""
+    if device.name.startswith("cuda"):
+        return torch.cuda.memory_allocated(device.name)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    return peak_memory_bytes(device)
 
 
 def memory_limit_bytes(device: Device) -> int:
@@ -77,7 +87,7 @@ def memory_limit_bytes(device: Device) -> int:
     On CUDA the free memory and what this process holds; elsewhere the least of the machine's
     memory, the limit of this process's control group, and what is available beside what it holds.
     """
-    if device.name == "cuda":
+    if device.name.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info()
         return free + torch.cuda.memory_reserved()
     page = os.sysconf("SC_PAGE_SIZE")
@@ -86,8 +96,7 @@ def memory_limit_bytes(device: Device) -> int:
         limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
     with contextlib.suppress(OSError, ValueError, IndexError):
         facts = Path("/proc/meminfo").read_text("ascii").partition("MemAvailable:")[2]
-        held = int(Path("/proc/self/statm").read_text("ascii").split()[1]) * page
-        limits.append(int(facts.split()[0]) * 1024 + held)
+        limits.append(int(facts.split()[0]) * 1024 + memory_held_bytes(device))
     return min(limits)
 
 
@@ -109,7 +118,6 @@ def out_of_memory(what: str) -> Iterator[None]:
 def _too_large(what: str) -> OutOfMemory:
     return OutOfMemory(
         f"out of memory in {what}",
-        hint="lower training.per_device_train_batch_size (raise gradient_accumulation_steps by the "
-        "same factor: the result stays the same), evaluation.tokens_per_batch or "
-        "training.max_length",
+        hint="lower training.tokens_per_micro_batch (the result stays the same but for rounding), "
+        "evaluation.tokens_per_batch or training.max_length",
     )

@@ -1,22 +1,28 @@
 """One optimizer step over fixed rows, and the loop around it.
 
 The loss of a step is the summed NLL over all its response tokens ÷ their number, whatever the
-number of passes, so accumulation and batch size change the memory and never the mathematics.
+micro-batches, so that packing and accumulation change the memory and never the mathematics. Rows
+travel as streams without padding where the model's attention can be replaced, and padded otherwise.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
 
-from swe_scaffold.engine.batches import RowOrder, make_batch, passes
+from swe_scaffold.engine.attention import within_documents
+from swe_scaffold.engine.batches import Batch, RowOrder, make_batch, make_stream, targets_of
 from swe_scaffold.engine.devices import Device, out_of_memory
+from swe_scaffold.engine.dropout import DroppedRow, drop_by_rows, row_key
 from swe_scaffold.engine.loss import token_nll
+from swe_scaffold.engine.masters import Masters
+from swe_scaffold.engine.passes import MicroBatches
 from swe_scaffold.errors import DivergedError
 from swe_scaffold.terminal import show
 from swe_scaffold.types import TokenizedExample
@@ -29,7 +35,6 @@ class LoopSettings:
     """What the loop needs to know of a run."""
 
     steps: int
-    rows_per_pass: int
     learning_rate: float
     scheduler: str
     warmup_steps: int
@@ -44,6 +49,7 @@ class StepMetrics:
     """One line of metrics.jsonl and its timing; `loss` is nats per target token of this step.
 
     `grad_norm` is None where float16 overflowed and the loss scaler left the weights as they were.
+    `batch_seconds` is the part of `wall_seconds` in which rows were made into tensors.
     """
 
     step: int
@@ -53,18 +59,28 @@ class StepMetrics:
     targets: int
     tokens: int
     wall_seconds: float
+    batch_seconds: float
 
 
 class Loop:
-    """A model under training: parameters, optimizer and schedule, advanced one step at a time."""
+    """A model under training: parameters, optimizer and schedule, advanced one step at a time.
 
-    def __init__(self, model: Any, settings: LoopSettings, device: Device) -> None:
+    Args:
+        model: A causal language model or a PEFT model around one; what requires gradients is
+            trained.
+        settings: What the loop needs to know of the run.
+        device: Where the model is, and the dtype that it computes in.
+        cut: How the rows of a step become micro-batches.
+    """
+
+    def __init__(
+        self, model: Any, settings: LoopSettings, device: Device, cut: MicroBatches
+    ) -> None:
         from transformers import get_scheduler
 
-        self.model, self.settings, self.device = model, settings, device
-        self.parameters = {
-            name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad
-        }
+        self.model, self.settings, self.device, self.cut = model, settings, device, cut
+        self.masters = Masters(model, device.dtype)
+        self.parameters = self.masters.parameters
         self.optimizer = torch.optim.AdamW(
             _decay_groups(self.parameters, settings.weight_decay), lr=settings.learning_rate
         )
@@ -78,27 +94,29 @@ class Loop:
         self.scaler = torch.amp.GradScaler(
             device.name, enabled=device.dtype == torch.float16, init_scale=2.0**12
         )
+        self._dropout = drop_by_rows(model)
         self.step = 0
-        # Dropout draws from this state: set once, saved with checkpoints.
-        torch.manual_seed(settings.seed)
 
     def take(self, rows: Sequence[TokenizedExample]) -> StepMetrics:
         """Do one optimizer step over `rows`.
 
         Raises:
             DivergedError: The loss, a gradient or a weight is not finite.
-            OutOfMemory: A pass does not fit.
+            OutOfMemory: A micro-batch does not fit.
         """
         start = time.perf_counter()
         rate = self.settings.learning_rate * self._factor(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        targets = sum(sum(row.loss_mask[1:]) for row in rows)
-        nll = math.fsum(
-            self._backward(part, targets) for part in passes(rows, self.settings.rows_per_pass)
-        )
+        targets = sum(map(targets_of, rows))
+        nll, making = 0.0, 0.0
+        with self._training():
+            for part in self.cut.of(rows):
+                began = time.perf_counter()
+                batch = self._batch(part)
+                making += time.perf_counter() - began
+                nll += self._backward(part, batch, targets)
         with out_of_memory("the optimizer step"):
             norm = self._update(rows)
         self.step += 1
@@ -110,12 +128,55 @@ class Loop:
             targets=targets,
             tokens=sum(len(row.input_ids) for row in rows),
             wall_seconds=time.perf_counter() - start,
+            batch_seconds=making,
         )
 
-    def _backward(self, rows: Sequence[TokenizedExample], targets: int) -> float:
-        shape = f"a pass of {len(rows)} rows, longest {max(len(r.input_ids) for r in rows)} tokens"
-        with out_of_memory(shape):
-            batch = make_batch(rows, pad_id=self.settings.pad_id, device=self.device.name)
+    def rehearse(self, rows: Sequence[TokenizedExample], *, backward: bool = True) -> None:
+        """Compute one micro-batch, forward and perhaps backward, and change nothing.
+
+        Raises:
+            DivergedError: The loss is not finite.
+            OutOfMemory: It does not fit.
+        """
+        try:
+            with self._training():
+                batch = self._batch(rows)
+                if backward:
+                    self._backward(rows, batch, sum(batch.counts))
+                else:
+                    with out_of_memory(_described(rows)):
+                        token_nll(self.model, batch)
+        finally:
+            self.optimizer.zero_grad(set_to_none=True)
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        """Put the model into the mode and the attention of a step."""
+        self.model.train()
+        # What dropout the base itself has is drawn from here: again the same after a resume.
+        torch.manual_seed(_mixed(self.settings.seed, self.step))
+        with within_documents(self.cut.causal) if self.cut.packs else contextlib.nullcontext():
+            yield
+
+    def _batch(self, rows: Sequence[TokenizedExample]) -> Batch:
+        """Bring a micro-batch to the device, and tell the adapter's dropout which rows it holds."""
+        with out_of_memory(_described(rows)):
+            if self.cut.packs:
+                batch = make_stream(rows, device=self.device.name)
+            else:
+                batch = make_batch(rows, pad_id=self.settings.pad_id, device=self.device.name)
+        if self._dropout is not None:
+            width = 0 if self.cut.packs else batch.input_ids.shape[1]
+            held, start = [], 0
+            for row in rows:
+                key = row_key(row, seed=self.settings.seed, step=self.step)
+                held.append(DroppedRow(start, len(row.input_ids), key))
+                start += width or len(row.input_ids)
+            self._dropout.announce(held, batch.input_ids.numel())
+        return batch
+
+    def _backward(self, rows: Sequence[TokenizedExample], batch: Batch, targets: int) -> float:
+        with out_of_memory(_described(rows)):
             nll = token_nll(self.model, batch)
             total = float(nll.detach().cpu().double().sum())
             if not math.isfinite(total):
@@ -140,6 +201,7 @@ class Loop:
         self.scaler.update()
         if not _is_finite(torch.nn.utils.get_total_norm(parameters)):
             self._diverged("a weight", rows)
+        self.masters.publish()
         return norm if finite else None
 
     def _diverged(self, what: str, rows: Sequence[TokenizedExample]) -> NoReturn:
@@ -162,11 +224,21 @@ def run(
         after_step(loop.take([rows[index] for index in order.at(loop.step)]))
 
 
+def _described(rows: Sequence[TokenizedExample]) -> str:
+    longest = max(len(row.input_ids) for row in rows)
+    return f"a micro-batch of {len(rows)} rows, longest {longest} tokens"
+
+
+def _mixed(seed: int, step: int) -> int:
+    """Return one seed for both numbers: neighbours must not share streams."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % (1 << 63)
+
+
 def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _decay_groups(parameters: dict[str, torch.Tensor], decay: float) -> list[dict[str, Any]]:
+def _decay_groups(parameters: dict[str, Any], decay: float) -> list[dict[str, Any]]:
     """Matrices decay, vectors (biases, norms) do not."""
     matrices = [tensor for tensor in parameters.values() if tensor.ndim > 1]
     vectors = [tensor for tensor in parameters.values() if tensor.ndim <= 1]

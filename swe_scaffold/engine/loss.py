@@ -6,6 +6,7 @@ decided by rendering.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +16,8 @@ from torch.nn import functional
 
 from swe_scaffold.engine.batches import Batch
 
-CHUNK_ELEMENTS = 1 << 26
+# Logits at once: on a GPU as many as keep it busy, on a CPU as few as a product is fast with.
+CHUNK_ELEMENTS, CPU_CHUNK_ELEMENTS = 1 << 26, 1 << 24
 # Rows and columns of the head's output at once where no gradient is made: 8 MiB of float32.
 CPU_TILE = (512, 4096)
 _PROBE_TOKENS = 8
@@ -42,11 +44,12 @@ def token_nll(model: Any, batch: Batch) -> torch.Tensor:
     body = causal.base_model(input_ids=batch.input_ids, use_cache=False, **batch.stream)
     hidden_NH = body.last_hidden_state[batch.where]
     head = causal.get_output_embeddings()
-    if type(head) is not torch.nn.Linear or head.weight.requires_grad:
+    if type(head) is not torch.nn.Linear:
         return functional.cross_entropy(head(hidden_NH).float(), batch.targets, reduction="none")
-    if not hidden_NH.requires_grad:
+    if not torch.is_grad_enabled() or not (hidden_NH.requires_grad or head.weight.requires_grad):
         return _tiled_nll(hidden_NH, head.weight, head.bias, batch.targets)
-    nll: torch.Tensor = _SelectedNll.apply(hidden_NH, head.weight, head.bias, batch.targets)
+    way = _TrainedHeadNll if head.weight.requires_grad else _SelectedNll
+    nll: torch.Tensor = way.apply(hidden_NH, head.weight, head.bias, batch.targets)
     return nll
 
 
@@ -121,16 +124,10 @@ class _SelectedNll(torch.autograd.Function):
     ) -> torch.Tensor:
         nll_N = torch.empty(len(targets_N), dtype=torch.float32, device=hidden_NH.device)
         gradient_NH = torch.empty_like(hidden_NH)
-        rows = max(1, CHUNK_ELEMENTS // weight_VH.shape[0])
-        for start in range(0, len(targets_N), rows):
-            part = slice(start, start + rows)
-            logits_CV = functional.linear(hidden_NH[part], weight_VH, bias_V).float()
-            targets_C1 = targets_N[part, None]
-            log_total_C1 = torch.logsumexp(logits_CV, -1, keepdim=True)
-            nll_N[part] = (log_total_C1 - logits_CV.gather(1, targets_C1)).squeeze(1)
-            error_CV = logits_CV.sub_(log_total_C1).exp_()
-            error_CV.scatter_add_(1, targets_C1, torch.full_like(log_total_C1, -1.0))
-            gradient_NH[part] = error_CV.to(weight_VH.dtype) @ weight_VH
+        for part in _chunks(targets_N, weight_VH):
+            log_CV = _log_softmax(hidden_NH[part], weight_VH, bias_V)
+            nll_N[part] = -log_CV.gather(1, targets_N[part, None]).squeeze(1)
+            gradient_NH[part] = _error(log_CV, targets_N[part]).to(weight_VH.dtype) @ weight_VH
         ctx.save_for_backward(gradient_NH)
         return nll_N
 
@@ -141,3 +138,61 @@ class _SelectedNll(torch.autograd.Function):
         # In float32: a loss scale may be beyond what float16 holds.
         scaled_NH = gradient_NH.float() * scale_N[:, None]
         return scaled_NH.to(gradient_NH.dtype), None, None, None
+
+
+class _TrainedHeadNll(torch.autograd.Function):
+    """Cross-entropy through a head that is trained too; logits are made again for the gradient.
+
+    What a weight's gradient is scaled by is known in the backward pass only.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        hidden_NH: torch.Tensor,
+        weight_VH: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        targets_N: torch.Tensor,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, targets_N)
+        return _tiled_nll(hidden_NH, weight_VH, bias_V, targets_N)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, scale_N: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, None]:
+        hidden_NH, weight_VH, bias_V, targets_N = ctx.saved_tensors
+        of_hidden_NH = torch.empty_like(hidden_NH)
+        of_weight_VH = torch.zeros_like(weight_VH, dtype=torch.float32)
+        of_bias_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=torch.float32)
+        for part in _chunks(targets_N, weight_VH):
+            log_CV = _log_softmax(hidden_NH[part], weight_VH, bias_V)
+            error_CV = _error(log_CV, targets_N[part]).mul_(scale_N[part, None])
+            if of_bias_V is not None:
+                of_bias_V += error_CV.sum(0)
+            low_CV = error_CV.to(weight_VH.dtype)
+            of_hidden_NH[part] = low_CV @ weight_VH
+            of_weight_VH += low_CV.t() @ hidden_NH[part]
+        of_bias = None if of_bias_V is None or bias_V is None else of_bias_V.to(bias_V.dtype)
+        return of_hidden_NH, of_weight_VH.to(weight_VH.dtype), of_bias, None
+
+
+def _chunks(targets_N: torch.Tensor, weight_VH: torch.Tensor) -> Iterator[slice]:
+    elements = CPU_CHUNK_ELEMENTS if targets_N.device.type == "cpu" else CHUNK_ELEMENTS
+    rows = max(1, elements // weight_VH.shape[0])
+    for start in range(0, len(targets_N), rows):
+        yield slice(start, start + rows)
+
+
+def _log_softmax(
+    hidden_CH: torch.Tensor, weight_VH: torch.Tensor, bias_V: torch.Tensor | None
+) -> torch.Tensor:
+    logits_CV = functional.linear(hidden_CH, weight_VH, bias_V)
+    return torch.log_softmax(logits_CV, -1, dtype=torch.float32)
+
+
+def _error(log_CV: torch.Tensor, targets_C: torch.Tensor) -> torch.Tensor:
+    """Return softmax - onehot, in place of the log-softmax."""
+    minus_one_C1 = torch.full_like(targets_C[:, None], -1, dtype=torch.float32)
+    return log_CV.exp_().scatter_add_(1, targets_C[:, None], minus_one_C1)

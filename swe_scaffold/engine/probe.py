@@ -10,13 +10,13 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from swe_scaffold.engine.batches import RowOrder, passes
+from swe_scaffold.engine.batches import RowOrder
 from swe_scaffold.engine.devices import (
     Device,
     forget_peak_memory,
@@ -25,6 +25,7 @@ from swe_scaffold.engine.devices import (
     peak_memory_bytes,
 )
 from swe_scaffold.engine.loop import Loop
+from swe_scaffold.engine.passes import MicroBatches, part_of
 from swe_scaffold.errors import OutOfMemory
 from swe_scaffold.types import TokenizedExample
 
@@ -35,18 +36,15 @@ SHORTEST = 16
 class RunShape:
     """Every pass of a run as numbers, in order: arrays of one length.
 
-    `step` (0-based) and `place` say which pass it is, `rows` and `longest` (tokens) how large.
+    `step` (0-based) and `place` say which pass it is, `rows`, `longest` (tokens) and `tokens` how
+    large; tokens count padding where there is any.
     """
 
     step: np.ndarray
     place: np.ndarray
     rows: np.ndarray
     longest: np.ndarray
-
-    @property
-    def tokens(self) -> np.ndarray:
-        """Tokens of each pass as a padded batch."""
-        return self.rows * self.longest
+    tokens: np.ndarray
 
     def largest(self) -> list[int]:
         """Return the pass with the most tokens and, where another, that of the longest row."""
@@ -62,24 +60,17 @@ class RunShape:
 
 
 def run_shape(
-    order: RowOrder, lengths: Sequence[int], *, steps: int, rows_per_pass: int
+    order: RowOrder, lengths: Sequence[int], *, steps: int, cut: MicroBatches
 ) -> RunShape:
     """Return the passes of `steps` optimizer steps over rows of these lengths."""
-    size, per_epoch = order.rows_per_step, order.steps_per_epoch
-    tokens = np.asarray(lengths, dtype=np.int64)
-    starts = np.arange(0, size, rows_per_pass)
-    parts = []
-    for epoch in range(-(-steps // per_epoch)):
-        first = epoch * per_epoch
-        table = np.zeros(per_epoch * size, dtype=np.int64)
-        table[: len(tokens)] = tokens[order.epoch(epoch)]
-        table = table.reshape(per_epoch, size)[: steps - first]
-        table = np.sort(table, axis=1)[:, ::-1]
-        longest = table[:, ::rows_per_pass]
-        rows = np.add.reduceat((table > 0).astype(np.int64), starts, axis=1)
-        step, place = np.nonzero(longest)
-        parts.append((first + step, place, rows[step, place], longest[step, place]))
-    return RunShape(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    found: list[tuple[int, int, int, int, int]] = []
+    for step in range(steps):
+        of_step = sorted((lengths[row] for row in order.at(step)), reverse=True)
+        for place, numbers in enumerate(cut.numbers(of_step)):
+            sizes = [of_step[number] for number in numbers]
+            tokens = sum(sizes) if cut.packs else len(sizes) * max(sizes)
+            found.append((step, place, len(sizes), max(sizes), tokens))
+    return RunShape(*(np.array(column, dtype=np.int64) for column in zip(*found, strict=True)))
 
 
 def pass_rows(
@@ -88,11 +79,11 @@ def pass_rows(
     shape: RunShape,
     number: int,
     *,
-    rows_per_pass: int,
+    cut: MicroBatches,
 ) -> list[TokenizedExample]:
     """Return the rows of one pass of the run."""
     chosen = [rows[row] for row in order.at(int(shape.step[number]))]
-    return list(passes(chosen, rows_per_pass))[int(shape.place[number])]
+    return list(cut.of(chosen))[int(shape.place[number])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +92,9 @@ class PassCost:
 
     rows: int
     longest: int
+    tokens: int
     seconds: float
     peak_bytes: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the padded batch."""
-        return self.rows * self.longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +109,7 @@ class MemoryProbe:
     fits: bool
     rows: int
     longest: int
+    tokens: int
     needed_bytes: int | None
     limit_bytes: int
     foreseen: bool
@@ -129,7 +117,7 @@ class MemoryProbe:
 
 
 def measure_pass(loop: Loop, rows: Sequence[TokenizedExample]) -> PassCost:
-    """Take one optimizer step over the rows of one pass.
+    """Take one optimizer step over the rows of one micro-batch.
 
     Raises:
         DivergedError: The loss, a gradient or a weight is not finite.
@@ -138,7 +126,13 @@ def measure_pass(loop: Loop, rows: Sequence[TokenizedExample]) -> PassCost:
     forget_peak_memory(loop.device)
     taken = loop.take(rows)
     peak = peak_memory_bytes(loop.device)
-    return PassCost(len(rows), _longest(rows), taken.wall_seconds, peak)
+    return PassCost(len(rows), _longest(rows), tokens_of(loop, rows), taken.wall_seconds, peak)
+
+
+def tokens_of(loop: Loop, rows: Sequence[TokenizedExample]) -> int:
+    """Return the tokens of a pass over these rows, padding included."""
+    lengths = [len(row.input_ids) for row in rows]
+    return sum(lengths) if loop.cut.packs else len(lengths) * max(lengths)
 
 
 def probe_memory(loop: Loop, rows: Sequence[TokenizedExample]) -> MemoryProbe:
@@ -161,6 +155,7 @@ def probe_memory(loop: Loop, rows: Sequence[TokenizedExample]) -> MemoryProbe:
         fits=cost is not None,
         rows=len(rows),
         longest=_longest(rows),
+        tokens=tokens_of(loop, rows),
         needed_bytes=needed,
         limit_bytes=limit,
         foreseen=foreseen,
@@ -200,7 +195,7 @@ def _foresee(loop: Loop, rows: Sequence[TokenizedExample]) -> int:
     if grown <= 0:
         return half.peak_bytes
     slope = (half.peak_bytes - quarter.peak_bytes) / grown
-    return half.peak_bytes + math.floor(slope * (len(rows) * _longest(rows) - half.tokens))
+    return half.peak_bytes + math.floor(slope * (tokens_of(loop, rows) - half.tokens))
 
 
 def _half(rows: list[TokenizedExample]) -> list[TokenizedExample]:
@@ -212,20 +207,12 @@ def _half(rows: list[TokenizedExample]) -> list[TokenizedExample]:
 
 def _shortened(rows: Sequence[TokenizedExample], length: int) -> list[TokenizedExample]:
     """Return the ends of the rows, as shorter prompts would leave them."""
-    return [_part(row, slice(-length, None)) for row in rows]
+    return [part_of(row, slice(-length, None)) for row in rows]
 
 
 def _thinned(rows: Sequence[TokenizedExample], every: int) -> list[TokenizedExample]:
     """Return every so many tokens of the rows: fewer, with as large a share of targets."""
-    return [_part(row, slice(None, None, every)) for row in rows]
-
-
-def _part(row: TokenizedExample, tokens: slice) -> TokenizedExample:
-    """Return some tokens of a row, with at least one target that something predicts."""
-    ids, mask = row.input_ids[tokens], row.loss_mask[tokens]
-    if len(ids) < 2:
-        ids, mask = row.input_ids[-2:], row.loss_mask[-2:]
-    return replace(row, input_ids=ids, loss_mask=mask if any(mask[1:]) else (*mask[:-1], True))
+    return [part_of(row, slice(None, None, every)) for row in rows]
 
 
 def _longest(rows: Sequence[TokenizedExample]) -> int:

@@ -18,6 +18,7 @@ from swe_scaffold.engine.batches import RowOrder
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.loop import Loop, LoopSettings, StepMetrics, run
 from swe_scaffold.engine.model import quiet_library
+from swe_scaffold.engine.passes import MicroBatches
 from swe_scaffold.types import SpeedrunLabel, TokenizedExample
 
 
@@ -89,7 +90,6 @@ def train_tiny_model(
     ]
     settings = LoopSettings(
         steps=recipe.steps,
-        rows_per_pass=recipe.windows_per_step,
         learning_rate=recipe.learning_rate,
         scheduler="cosine",
         warmup_steps=recipe.warmup_steps,
@@ -98,7 +98,9 @@ def train_tiny_model(
         seed=recipe.seed,
         pad_id=pad_id,
     )
-    loop = Loop(model, settings, Device("cpu", torch.float32))
+    longest = max(len(window) for window in windows)
+    cut = MicroBatches.through(model, longest=longest)
+    loop = Loop(model, settings, Device("cpu", torch.float32), cut)
     run(loop, rows, RowOrder(len(rows), recipe.windows_per_step, recipe.seed), after_step)
 
 

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.config import SpeedrunConfig, TrainingConfig
+from swe_scaffold.numbers import gibibytes
 from swe_scaffold.rendering import Renderer
 from swe_scaffold.rendering.formats import KNOWN_FORMATS
 from swe_scaffold.training.data import RunData
 from swe_scaffold.training.plan import evaluation_steps, plan_steps, round_up, rows_per_step
 
 if TYPE_CHECKING:
+    from swe_scaffold.engine.budget import Budget
     from swe_scaffold.engine.model import BaseModel
+    from swe_scaffold.training.machinery import Machinery
 
 DEFAULT, DERIVED = "default", "derived"
 Chosen = Callable[[str, object, str], "Decision"]
@@ -35,7 +38,7 @@ def decide(
     data: RunData,
     renderer: Renderer,
     base: BaseModel,
-    model: Any,
+    machinery: Machinery,
     *,
     origins: Mapping[str, str],
 ) -> tuple[Decision, ...]:
@@ -46,7 +49,7 @@ def decide(
         data: The rows of the run.
         renderer: What rendered them.
         base: The base model.
-        model: The PEFT model around it.
+        machinery: The loop around it, and its micro-batches.
         origins: Who decided a key, as `config_origins` says; the rest are defaults.
     """
     training = config.training
@@ -62,7 +65,8 @@ def decide(
         chosen("max_length", training.max_length, _why_length(data)),
         chosen("include_failures", _yes(training.include_failures), "rows labelled failure"),
         *_about_steps(training, data, chosen),
-        *_about_adapter(training, model, chosen),
+        *_about_passes(training, machinery.budget, chosen),
+        *_about_adapter(training, machinery.loop.model, chosen),
         *_about_ends(training, data, chosen),
     )
 
@@ -109,7 +113,7 @@ def _about_steps(training: TrainingConfig, data: RunData, chosen: Chosen) -> Ite
     yield chosen(
         "per_device_train_batch_size",
         training.per_device_train_batch_size,
-        "rows of a pass: memory and speed, never the result",
+        "only its product with gradient_accumulation_steps counts",
     )
     yield chosen(
         "gradient_accumulation_steps",
@@ -130,6 +134,23 @@ def _about_steps(training: TrainingConfig, data: RunData, chosen: Chosen) -> Ite
         f"warm-up over {round_up(warmup * steps)} of {steps} steps (warmup_ratio {warmup:g})",
     )
     yield chosen("seed", training.seed, "initialisation, order of rows, dropout")
+
+
+def _about_passes(training: TrainingConfig, budget: Budget, chosen: Chosen) -> Iterator[Decision]:
+    packed = "packed without padding"
+    way = packed if budget.refusal is None else f"padded, as {budget.refusal}"
+    yield chosen(
+        "tokens_per_micro_batch",
+        f"{training.tokens_per_micro_batch} = {budget.tokens}",
+        f"{way}; the largest takes about {gibibytes(budget.needed_bytes)} of "
+        f"{gibibytes(budget.free_bytes)}",
+    )
+    on = budget.activation_checkpointing
+    yield chosen(
+        "activation_checkpointing",
+        f"{str(training.activation_checkpointing).lower()} = {_yes(on)}",
+        "layers are computed twice: else it does not fit" if on else "activations fit",
+    )
 
 
 def _about_adapter(training: TrainingConfig, model: Any, chosen: Chosen) -> Iterator[Decision]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from swe_scaffold.config import TrainingConfig
@@ -13,6 +14,7 @@ from swe_scaffold.types import TokenizedExample
 
 if TYPE_CHECKING:
     from swe_scaffold.engine.batches import RowOrder
+    from swe_scaffold.engine.budget import Budget
     from swe_scaffold.engine.loop import Loop
     from swe_scaffold.engine.model import BaseModel
 
@@ -64,22 +66,33 @@ def _refuse_misfits(
         )
 
 
-def make_loop(
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """The loop around a model, the order of its rows, and how its micro-batches were chosen."""
+
+    loop: Loop
+    order: RowOrder
+    budget: Budget
+
+
+def make_machinery(
     training: TrainingConfig, data: RunData, base: BaseModel, *, pad_id: int
-) -> tuple[Loop, RowOrder]:
-    """Attach a fresh adapter to the base; return the loop around it and the order of its rows.
+) -> Machinery:
+    """Attach a fresh adapter to the base and choose the micro-batches.
 
     Raises:
         ConfigError: A target of the adapter names no linear module of the base.
+        OutOfMemory: No micro-batch fits.
     """
     from swe_scaffold.engine.adapter import attach
     from swe_scaffold.engine.batches import RowOrder
+    from swe_scaffold.engine.budget import fit
     from swe_scaffold.engine.loop import Loop, LoopSettings
+    from swe_scaffold.engine.passes import MicroBatches
 
     steps = plan_steps(training, len(data.trained))
     settings = LoopSettings(
         steps=steps,
-        rows_per_pass=training.per_device_train_batch_size,
         learning_rate=training.learning_rate,
         scheduler=training.lr_scheduler_type,
         warmup_steps=round_up(training.warmup_ratio * steps),
@@ -88,5 +101,15 @@ def make_loop(
         seed=training.seed,
         pad_id=pad_id,
     )
-    loop = Loop(attach(base.module, training.lora, seed=training.seed), settings, base.device)
-    return loop, RowOrder(len(data.trained), rows_per_step(training), training.seed)
+    model = attach(base.module, training.lora, seed=training.seed)
+    longest = max(len(row.input_ids) for row in data.trained)
+    loop = Loop(model, settings, base.device, MicroBatches.through(model, longest=longest))
+    tokens, checkpointing = training.tokens_per_micro_batch, training.activation_checkpointing
+    budget = fit(
+        loop,
+        data.trained,
+        tokens=None if tokens == "auto" else tokens,
+        checkpointing=None if checkpointing == "auto" else checkpointing,
+    )
+    order = RowOrder(len(data.trained), rows_per_step(training), training.seed)
+    return Machinery(loop, order, budget)

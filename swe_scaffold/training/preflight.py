@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.cache import Cache
-from swe_scaffold.config import SpeedrunConfig, TrainingConfig
+from swe_scaffold.config import SpeedrunConfig
 from swe_scaffold.errors import CheckFailed, EnvironmentFailure, OutOfMemory
+from swe_scaffold.numbers import gibibytes
 from swe_scaffold.rendering import Renderer
 from swe_scaffold.terminal import Reporter, show
 from swe_scaffold.training import folder as run_folder
@@ -33,8 +34,8 @@ from swe_scaffold.training.checks import (
 )
 from swe_scaffold.training.data import RunData, prepare
 from swe_scaffold.training.decisions import Decision, decide
-from swe_scaffold.training.machinery import load_base, make_loop
-from swe_scaffold.training.plan import evaluation_steps, rows_per_step
+from swe_scaffold.training.machinery import load_base, make_machinery
+from swe_scaffold.training.plan import evaluation_steps
 from swe_scaffold.training.starts import StartReport, listed, look_at_starts, spelling
 from swe_scaffold.types import TokenizedExample
 
@@ -139,8 +140,9 @@ def preflight(  # noqa: PLR0913 one story, each option named
     reporter.say(f"loading {show(training.model_name)}")
     base = load_base(training, prepared, offline=offline)
     vocabulary = check_vocabulary(prepared, renderer, base, max_length=training.max_length)
-    loop, order = make_loop(training, prepared, base, pad_id=renderer.pad_id)
-    passes = _Passes(loop, order, prepared.trained, reporter)
+    machinery = make_machinery(training, prepared, base, pad_id=renderer.pad_id)
+    loop = machinery.loop
+    passes = _Passes(loop, machinery.order, prepared.trained, reporter)
     memory = passes.probe_memory()
     starts = look_at_starts(
         loop.model,
@@ -162,10 +164,10 @@ def preflight(  # noqa: PLR0913 one story, each option named
         findings=(
             *findings_of(mask, vocabulary),
             *_about_fights(starts, renderer),
-            *_too_large(memory, training),
+            *_too_large(memory),
         ),
         decisions=(
-            *decide(config, prepared, renderer, base, loop.model, origins=origins or {}),
+            *decide(config, prepared, renderer, base, machinery, origins=origins or {}),
             _about_cache(cache),
         ),
     )
@@ -209,7 +211,7 @@ class _Passes:
             order,
             [len(row.input_ids) for row in rows],
             steps=loop.settings.steps,
-            rows_per_pass=loop.settings.rows_per_pass,
+            cut=loop.cut,
         )
 
     def probe_memory(self) -> MemoryProbe:
@@ -220,7 +222,7 @@ class _Passes:
         for number in self.shape.largest():
             rows, longest = int(self.shape.rows[number]), int(self.shape.longest[number])
             self.reporter.say(
-                f"one step over the largest pass: {rows} rows, longest {longest} tokens"
+                f"one step over the largest micro-batch: {rows} rows, longest {longest} tokens"
             )
             found.append(probe_memory(self.loop, self._take(number)))
         return max(found, key=lambda probe: (not probe.fits, probe.needed_bytes or 0))
@@ -237,8 +239,7 @@ class _Passes:
     def _take(self, number: int) -> list[TokenizedExample]:
         from swe_scaffold.engine.probe import pass_rows
 
-        size = self.loop.settings.rows_per_pass
-        return pass_rows(self.rows, self.order, self.shape, number, rows_per_pass=size)
+        return pass_rows(self.rows, self.order, self.shape, number, cut=self.loop.cut)
 
 
 def _estimate(
@@ -296,7 +297,7 @@ def _about_fights(starts: StartReport, renderer: Renderer) -> Iterator[Finding]:
         )
 
 
-def _too_large(memory: MemoryProbe, training: TrainingConfig) -> Iterator[Finding]:
+def _too_large(memory: MemoryProbe) -> Iterator[Finding]:
     """Yield what does not fit, with the arithmetic and what was tried instead."""
     if memory.fits:
         return
@@ -307,15 +308,11 @@ def _too_large(memory: MemoryProbe, training: TrainingConfig) -> Iterator[Findin
     if memory.foreseen:
         need += ", by a quarter and a half of it, which were run"
     part, hint = memory.fitting, "use a smaller model, or a device with more memory"
-    if part is not None and part.rows < memory.rows:
-        steps = -(-rows_per_step(training) // part.rows)
+    if part is not None and part.longest == memory.longest:
         hint = (
-            f"a pass of {part.rows} fits ({gibibytes(part.peak_bytes)}): set "
-            f"training.per_device_train_batch_size to {part.rows} and "
-            f"training.gradient_accumulation_steps to {steps}"
+            f"{part.tokens} tokens fit ({gibibytes(part.peak_bytes)}): set "
+            f"training.tokens_per_micro_batch to {part.tokens}"
         )
-        if part.longest < memory.longest:
-            hint += f", and training.max_length to {part.longest}"
     elif part is not None:
         hint = (
             f"{part.longest} tokens fit ({gibibytes(part.peak_bytes)}): set training.max_length "
@@ -324,11 +321,7 @@ def _too_large(memory: MemoryProbe, training: TrainingConfig) -> Iterator[Findin
     yield Finding(
         "stop",
         "does_not_fit",
-        f"the largest pass, {memory.rows} rows with up to {memory.longest} tokens, {need}",
+        f"the largest micro-batch, {memory.tokens} tokens in {memory.rows} rows of up to "
+        f"{memory.longest}, {need}",
         hint=hint,
     )
-
-
-def gibibytes(size: int) -> str:
-    """Return a size as `3.25 GiB`."""
-    return f"{size / (1 << 30):.2f} GiB"

@@ -21,7 +21,7 @@ from swe_scaffold.training import folder as run_folder
 from swe_scaffold.training import record
 from swe_scaffold.training.data import RunData
 from swe_scaffold.training.decisions import decide
-from swe_scaffold.training.machinery import make_loop
+from swe_scaffold.training.machinery import make_machinery
 from swe_scaffold.training.plan import base_entry, binding, data_entries
 from swe_scaffold.training.record import TrainingResult
 
@@ -54,7 +54,8 @@ class Run:
             "device": f"{base.device.name}/{base.device.dtype_name}",
             **dict(binding(config)),
         }
-        self.loop, self.order = make_loop(training, data, base, pad_id=renderer.pad_id)
+        self._machinery = make_machinery(training, data, base, pad_id=renderer.pad_id)
+        self.loop, self.order = self._machinery.loop, self._machinery.order
         # Ids and hashes, and what `allow_change` let differ along the way.
         self.trained_rows = {(row.instance_id, row.sha256) for row in data.trained}
         self.changes: list[dict[str, Any]] = []
@@ -221,13 +222,15 @@ class Run:
         from swe_scaffold.engine.devices import peak_memory_bytes
 
         line = asdict(metrics)
-        seconds = line.pop("wall_seconds")
+        seconds, making = max(line.pop("wall_seconds"), 1e-9), line.pop("batch_seconds")
         self.metrics.append(line)
         self.timing.append(
             {
                 "step": metrics.step,
                 "wall_seconds": round(seconds, 4),
-                "tokens_per_second": round(metrics.tokens / max(seconds, 1e-9), 1),
+                "batch_seconds": round(making, 4),
+                "tokens_per_second": round(metrics.tokens / seconds, 1),
+                "targets_per_second": round(metrics.targets / seconds, 1),
                 "peak_memory_bytes": peak_memory_bytes(self.base.device),
             }
         )
@@ -283,15 +286,17 @@ class Run:
             lengths, tokens_per_pass=settings.tokens_per_batch, rows_per_pass=settings.batch_size
         )
         model, pad_id = self.loop.model, self.renderer.pad_id
-        scored = score(model, rows, passes=passes, pad_id=pad_id, device=self.base.device)
-        for row in chain.from_iterable(scored):
-            if not math.isfinite(row.total):
-                name = show(rows[row.index].instance_id, width=60)
-                raise DivergedError(
-                    f"the hold-out NLL is not finite at step {self.loop.step}; row: {name}",
-                    hint="lower training.learning_rate, or train in another dtype",
-                )
-            yield row.total
+        # The weights that will be saved, not the copies that compute the steps.
+        with self.loop.masters.in_model():
+            scored = score(model, rows, passes=passes, pad_id=pad_id, device=self.base.device)
+            for row in chain.from_iterable(scored):
+                if not math.isfinite(row.total):
+                    name = show(rows[row.index].instance_id, width=60)
+                    raise DivergedError(
+                        f"the hold-out NLL is not finite at step {self.loop.step}; row: {name}",
+                        hint="lower training.learning_rate, or train in another dtype",
+                    )
+                yield row.total
 
     def save(self) -> None:
         """Write a checkpoint and remove those beyond the limit."""
@@ -316,7 +321,8 @@ class Run:
 
         if self.training.load_best and self.best:
             self._load_best(self.best[1])
-        save_adapter(self.loop.model, self.folder, base_name=self.base.public_name)
+        with self.loop.masters.in_model():
+            save_adapter(self.loop.model, self.folder, base_name=self.base.public_name)
         tokenizer_files = run_folder.copy_files(self.renderer.tokenizer.files, self.folder)
         record.write_trained_rows(self.folder, self.trained_rows)
         write_jsonl(self.folder / run_folder.SKIPPED, (asdict(row) for row in self.data.skipped))
@@ -324,7 +330,7 @@ class Run:
         self.close()
         result = self._result(wall_seconds)
         decisions = decide(
-            self.config, self.data, self.renderer, self.base, self.loop.model, origins=origins
+            self.config, self.data, self.renderer, self.base, self._machinery, origins=origins
         )
         facts = {
             "base_name": self.base.public_name,
@@ -358,7 +364,8 @@ class Run:
 
         path = self.folder / run_folder.CHECKPOINTS / f"step-{step}"
         weights = open_checkpoint(path).folder / WEIGHTS
-        put_tensors(self.loop.model, read_tensors(weights), where=str(weights))
+        with self.loop.masters.in_model():
+            put_tensors(self.loop.model, read_tensors(weights), where=str(weights))
         self.reporter.say(f"ending with step {step}, the lowest hold-out NLL")
 
     def _result(self, wall_seconds: float) -> TrainingResult:

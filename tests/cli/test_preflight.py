@@ -50,7 +50,7 @@ def test_one_page_says_whether_the_run_is_ready(run: Run, place: Path) -> None:
     assert steps.split()[1:3] == ["3", "--max-steps"]
     (seed,) = (line for line in lines if line.startswith("seed "))
     assert seed.split()[1:3] == ["42", "default"]
-    assert "one step over the largest pass" in done.err
+    assert "one step over the largest micro-batch" in done.err
     assert not (place / "run").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from swe_scaffold.config import LoRAConfig
 from swe_scaffold.engine.adapter import attach
+from swe_scaffold.engine.passes import MicroBatches
 from swe_scaffold.types import SpeedrunLabel, TokenizedExample
 
 VOCABULARY = 61
@@ -117,6 +119,14 @@ def with_adapter(model: Any, *, dropout: float = 0.0, seed: int = 3) -> Any:
             if "lora_B" in name:
                 tensor.normal_(std=0.2, generator=generator)
     return wrapped
+
+
+def make_cut(
+    model: Any, *, tokens: int = 64, longest: int = 40, packs: bool = True
+) -> MicroBatches:
+    """How rows become micro-batches: packed where the model allows it and this does not forbid."""
+    cut = MicroBatches.through(model, tokens=tokens, longest=longest)
+    return cut if packs else replace(cut, refusal="asked for")
 
 
 def make_rows(lengths: Sequence[int], *, seed: int = 0) -> list[TokenizedExample]:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swe_scaffold.engine.batches import RowOrder, make_batch, make_stream, passes
+from swe_scaffold.engine.batches import RowOrder, make_batch, make_stream, micro_batches
 from swe_scaffold.types import SpeedrunLabel, TokenizedExample
 
 PAD = 0
@@ -91,19 +91,16 @@ def test_the_order_is_a_function_of_seed_and_step() -> None:
     assert order.at(0) != order.at(order.steps_per_epoch)
 
 
-@given(drawn=rows_drawn, per_pass=st.integers(1, 5), turn=st.integers(0, 8))
-def test_passes_hold_every_row_whatever_the_order(
-    drawn: list[list[tuple[int, bool]]], per_pass: int, turn: int
-) -> None:
-    rows = [
-        row([t for t, _ in pairs], [m for _, m in pairs], f"r{n}") for n, pairs in enumerate(drawn)
-    ]
-    cut = list(passes(rows, per_pass))
-    assert [len(part) for part in cut[:-1]] == [per_pass] * (len(cut) - 1)
-    assert sorted(r.instance_id for part in cut for r in part) == [
-        f"r{n}" for n in range(len(rows))
-    ]
-    lengths = [len(r.input_ids) for part in cut for r in part]
-    assert lengths == sorted(lengths, reverse=True)
-    turn %= len(rows)
-    assert list(passes([*rows[turn:], *rows[:turn]], per_pass)) == cut
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40), tokens=st.integers(1, 120))
+def test_micro_batches_hold_every_row_within_the_budget(lengths: list[int], tokens: int) -> None:
+    cut = micro_batches(lengths, tokens=tokens)
+    assert sorted(row for part in cut for row in part) == list(range(len(lengths)))
+    sizes = [sum(lengths[row] for row in part) for part in cut]
+    assert all(size <= tokens or len(part) == 1 for size, part in zip(sizes, cut, strict=True))
+    # No two could have been one.
+    smallest = sorted(sizes)[:2]
+    assert len(cut) == 1 or sum(smallest) > tokens
+
+
+def test_a_row_goes_where_it_fills_most() -> None:
+    assert micro_batches([5, 6, 3, 4, 9], tokens=10) == ((4,), (1, 3), (0, 2))

@@ -16,14 +16,13 @@ from swe_scaffold.engine.batches import RowOrder
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.loop import Loop, LoopSettings, StepMetrics, run
 from swe_scaffold.errors import DivergedError, OutOfMemory
-from tests.engine.shapes import make_model, make_rows, with_adapter
+from tests.engine.shapes import make_cut, make_model, make_rows, with_adapter
 
 CPU = Device("cpu", torch.float32)
 LENGTHS = (13, 5, 29, 2, 17, 21, 8, 11)
 ROWS = make_rows(LENGTHS)
 SETTINGS = LoopSettings(
     steps=5,
-    rows_per_pass=8,
     learning_rate=1e-3,
     scheduler="cosine",
     warmup_steps=2,
@@ -34,9 +33,21 @@ SETTINGS = LoopSettings(
 )
 
 
-def make_loop(*, dropout: float = 0.0, device: Device = CPU, **settings: Any) -> Loop:
-    model = make_model().to(device.dtype)
-    return Loop(with_adapter(model, dropout=dropout), replace(SETTINGS, **settings), device)
+def make_loop(
+    *,
+    dropout: float = 0.0,
+    device: Device = CPU,
+    tokens: int = 64,
+    packs: bool = True,
+    **settings: Any,
+) -> Loop:
+    model = with_adapter(make_model().to(device.dtype), dropout=dropout)
+    cut = make_cut(model, tokens=tokens, packs=packs)
+    return Loop(model, replace(SETTINGS, **settings), device, cut)
+
+
+def first_trained(loop: Loop) -> torch.Tensor:
+    return next(tensor for tensor in loop.model.parameters() if tensor.requires_grad)
 
 
 def weights(loop: Loop) -> torch.Tensor:
@@ -50,12 +61,14 @@ def trained(**settings: Any) -> tuple[list[StepMetrics], torch.Tensor]:
     return lines, weights(loop)
 
 
-def test_batch_size_and_accumulation_change_nothing_but_rounding() -> None:
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_packing_padding_and_accumulation_change_nothing_but_rounding(dropout: float) -> None:
+    """With dropout too: the masks belong to the rows."""
     start = weights(make_loop())
-    lines, wanted = trained(rows_per_pass=8)
+    lines, wanted = trained(tokens=1, packs=False, dropout=dropout)
     moved = float((wanted - start).norm())
-    for rows_per_pass in (1, 2, 3, 4):
-        others, found = trained(rows_per_pass=rows_per_pass)
+    for tokens, packs in ((30, True), (64, True), (200, True), (64, False), (240, False)):
+        others, found = trained(tokens=tokens, packs=packs, dropout=dropout)
         assert [line.loss for line in others] == pytest.approx(
             [line.loss for line in lines], rel=2e-6
         )
@@ -64,6 +77,13 @@ def test_batch_size_and_accumulation_change_nothing_but_rounding() -> None:
         )
         assert float((found - wanted).norm()) <= 1e-4 * moved
         assert [line.targets for line in others] == [line.targets for line in lines]
+
+
+def test_the_order_of_a_steps_rows_changes_no_bit() -> None:
+    first, second = make_loop(dropout=0.2), make_loop(dropout=0.2)
+    a, b = first.take(ROWS), second.take([*ROWS[3:], *ROWS[:3]])
+    assert (a.loss, a.grad_norm) == (b.loss, b.grad_norm)
+    assert torch.equal(weights(first), weights(second))
 
 
 @pytest.mark.parametrize("scheduler", ["linear", "cosine", "constant", "constant_with_warmup"])
@@ -123,7 +143,7 @@ def test_weight_decay_shrinks_matrices_and_spares_vectors() -> None:
         settings = replace(
             SETTINGS, weight_decay=wanted, learning_rate=rate, scheduler="constant", warmup_steps=0
         )
-        Loop(model, settings, CPU).take(ROWS)
+        Loop(model, settings, CPU, make_cut(model)).take(ROWS)
         after[wanted] = {name: tensor.detach() for name, tensor in model.named_parameters()}
     for name, start in before.items():
         shrunk = after[0.0][name] - after[decay][name]
@@ -147,24 +167,20 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     healthy = loop_module.token_nll
 
     def sick(model: Any, batch: Any) -> torch.Tensor:
-        nll = healthy(model, batch)
-        lines = [row for row, ids in enumerate(batch.input_ids) if _is_row_4(ids)]
-        parts = list(nll.split(batch.counts))
-        for line in lines:
-            parts[line] = parts[line] * math.nan
-        return torch.cat(parts)
+        parts = healthy(model, batch).split(batch.counts)
+        rows = batch.input_ids[0].split(batch.stream["documents"])
+        sick = [ids.tolist() == list(ROWS[4].input_ids) for ids in rows]
+        return torch.cat(
+            [part * (math.nan if s else 1) for part, s in zip(parts, sick, strict=True)]
+        )
 
     monkeypatch.setattr(loop_module, "token_nll", sick)
     return
 
 
-def _is_row_4(ids: torch.Tensor) -> bool:
-    return bool(ids[: LENGTHS[4]].tolist() == list(ROWS[4].input_ids))
-
-
 @pytest.mark.usefixtures("poisoned")
 def test_a_loss_that_is_not_finite_names_step_and_row() -> None:
-    loop = make_loop(rows_per_pass=4)
+    loop = make_loop(tokens=70)
     loop.step = 2
     before = weights(loop)
     with pytest.raises(DivergedError, match=r"the loss is not finite at step 3; rows: row-4$") as e:
@@ -178,7 +194,7 @@ def test_a_loss_that_is_not_finite_names_step_and_row() -> None:
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_change() -> None:
     loop = make_loop()
     before = weights(loop)
-    next(iter(loop.parameters.values())).register_hook(lambda gradient: gradient * math.inf)
+    first_trained(loop).register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(DivergedError, match=r"the gradient is not finite at step 1; rows: row-"):
         loop.take(ROWS)
     assert torch.equal(weights(loop), before)
@@ -202,7 +218,7 @@ HALF = Device("cpu", torch.float16)
 def test_float16_skips_a_step_that_overflows_and_says_so() -> None:
     loop = make_loop(device=HALF)
     before = weights(loop)
-    hook = next(iter(loop.parameters.values())).register_hook(lambda gradient: gradient * math.inf)
+    hook = first_trained(loop).register_hook(lambda gradient: gradient * math.inf)
     line = loop.take(ROWS)
     assert line.grad_norm is None
     assert torch.equal(weights(loop), before)
@@ -213,7 +229,7 @@ def test_float16_skips_a_step_that_overflows_and_says_so() -> None:
 
 def test_float16_that_always_overflows_is_an_error() -> None:
     loop = make_loop(device=HALF, steps=40)
-    next(iter(loop.parameters.values())).register_hook(lambda gradient: gradient * math.nan)
+    first_trained(loop).register_hook(lambda gradient: gradient * math.nan)
     with pytest.raises(DivergedError, match="the gradient is not finite"):
         run(loop, ROWS, RowOrder(len(ROWS), 8, 1), lambda _: None)
 
@@ -231,13 +247,13 @@ def too_large(*_: Any) -> None:
 
 
 def test_a_pass_that_does_not_fit_says_how_large_it_was() -> None:
-    loop = make_loop(rows_per_pass=4)
+    loop = make_loop(tokens=70)
     loop.model.get_base_model().base_model.register_forward_pre_hook(too_large)
-    wanted = r"out of memory in a pass of 4 rows, longest 29 tokens"
+    wanted = r"out of memory in a micro-batch of 4 rows, longest 29 tokens"
     with pytest.raises(OutOfMemory, match=wanted) as error:
         loop.take(ROWS)
     assert error.value.exit_code == 7
-    assert "per_device_train_batch_size" in error.value.hint
+    assert "tokens_per_micro_batch" in error.value.hint
 
 
 def test_an_optimizer_that_does_not_fit_is_out_of_memory_too() -> None:

@@ -13,19 +13,19 @@ from hypothesis import strategies as st
 
 from swe_scaffold.engine import loop as loop_module
 from swe_scaffold.engine import probe
-from swe_scaffold.engine.batches import RowOrder, passes
+from swe_scaffold.engine.batches import RowOrder
 from swe_scaffold.engine.devices import Device, memory_limit_bytes, peak_memory_bytes
 from swe_scaffold.engine.loop import Loop, LoopSettings
-from tests.engine.shapes import MODELS, make_model, make_rows, with_adapter
+from swe_scaffold.engine.passes import MicroBatches
+from tests.engine.shapes import MODELS, make_cut, make_model, make_rows, with_adapter
 
 CPU = Device("cpu", torch.float32)
 ROWS = make_rows((13, 5, 29, 2, 17, 21, 8, 11, 40, 3, 3, 26))
 
 
-def make_loop(rows_per_pass: int = 2) -> Loop:
+def make_loop(tokens: int = 64) -> Loop:
     settings = LoopSettings(
         steps=4,
-        rows_per_pass=rows_per_pass,
         learning_rate=0.01,
         scheduler="constant",
         warmup_steps=0,
@@ -34,7 +34,8 @@ def make_loop(rows_per_pass: int = 2) -> Loop:
         seed=0,
         pad_id=0,
     )
-    return Loop(with_adapter(make_model()), settings, CPU)
+    model = with_adapter(make_model())
+    return Loop(model, settings, CPU, make_cut(model, tokens=tokens))
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
@@ -52,33 +53,34 @@ def refuse(monkeypatch: pytest.MonkeyPatch, most_tokens: int) -> None:
 @given(
     lengths=st.lists(st.integers(2, 40), min_size=1, max_size=20),
     rows_per_step=st.integers(1, 6),
-    rows_per_pass=st.integers(1, 4),
+    tokens=st.integers(1, 90),
+    packs=st.booleans(),
     steps=st.integers(1, 12),
 )
 def test_the_shape_is_that_of_the_passes_a_run_takes(
-    lengths: list[int], rows_per_step: int, rows_per_pass: int, steps: int
+    lengths: list[int], rows_per_step: int, tokens: int, packs: bool, steps: int
 ) -> None:
     rows = make_rows(tuple(lengths))
+    cut = MicroBatches(None, tokens, None if packs else "asked for")
     order = RowOrder(len(rows), rows_per_step, seed=3)
-    shape = probe.run_shape(
-        order, [len(row.input_ids) for row in rows], steps=steps, rows_per_pass=rows_per_pass
-    )
+    shape = probe.run_shape(order, [len(row.input_ids) for row in rows], steps=steps, cut=cut)
     taken = [
         (step, place, part)
         for step in range(steps)
-        for place, part in enumerate(passes([rows[i] for i in order.at(step)], rows_per_pass))
+        for place, part in enumerate(cut.of([rows[i] for i in order.at(step)]))
     ]
     wanted = [
-        (step, place, len(part), max(len(row.input_ids) for row in part))
+        (step, place, len(part), max(sizes), sum(sizes) if packs else len(sizes) * max(sizes))
         for step, place, part in taken
+        for sizes in [[len(row.input_ids) for row in part]]
     ]
-    columns = (shape.step, shape.place, shape.rows, shape.longest)
+    columns = (shape.step, shape.place, shape.rows, shape.longest, shape.tokens)
     assert [tuple(map(int, line)) for line in zip(*columns, strict=True)] == wanted
     largest = shape.largest()
-    assert int(shape.tokens[largest[0]]) == max(rows * longest for *_, rows, longest in wanted)
-    assert max(int(shape.longest[n]) for n in largest) == max(longest for *_, longest in wanted)
+    assert int(shape.tokens[largest[0]]) == max(size for *_, size in wanted)
+    assert max(int(shape.longest[n]) for n in largest) == max(line[3] for line in wanted)
     for number in largest:
-        found = probe.pass_rows(rows, order, shape, number, rows_per_pass=rows_per_pass)
+        found = probe.pass_rows(rows, order, shape, number, cut=cut)
         assert found == taken[number][2]
 
 
@@ -97,8 +99,9 @@ def test_a_pass_that_does_not_fit_is_halved_until_it_does(monkeypatch: pytest.Mo
     for most, fitting in ((80, (2, 40)), (40, (1, 40)), (20, (1, 20)), (8, None)):
         with monkeypatch.context() as patch:
             refuse(patch, most)
-            found = probe.probe_memory(make_loop(4), rows)
+            found = probe.probe_memory(make_loop(160), rows)
         assert (found.fits, found.needed_bytes, found.rows, found.longest) == (False, None, 4, 40)
+        assert found.tokens == 160
         cost = found.fitting
         assert (cost and (cost.rows, cost.longest)) == fitting
 
@@ -113,10 +116,10 @@ def test_a_machine_too_small_is_foreseen_before_the_whole_pass(
     def measured(loop: Loop, rows: Sequence[Any]) -> probe.PassCost:
         longest = max(len(row.input_ids) for row in rows)
         sizes.append(len(rows) * longest)
-        return probe.PassCost(len(rows), longest, 1.0, next(peaks))
+        return probe.PassCost(len(rows), longest, len(rows) * longest, 1.0, next(peaks))
 
     monkeypatch.setattr(probe, "measure_pass", measured)
-    found = probe.probe_memory(make_loop(1), make_rows((160,)))
+    found = probe.probe_memory(make_loop(), make_rows((160,)))
     # 1,000 bytes at 40 tokens and 1,400 at 80: 10 a token, 2,200 at 160.
     assert (found.fits, found.foreseen, found.needed_bytes) == (False, True, 2200)
     assert sizes == [40, 80, 20, 40, 80]

@@ -34,8 +34,6 @@ from tests.tiny_runs import (
 
 pytestmark = pytest.mark.slow
 
-RANDOM = "random.safetensors"
-
 
 @dataclass
 class Kit:
@@ -123,31 +121,35 @@ def max_steps(kit: Kit) -> None:
     assert kit.result.epochs == pytest.approx(5 / 3, abs=1e-4)
 
 
-def passes_of(kit: Kit, **training: Any) -> list[int]:
-    """Rows of every pass of a run of one step."""
-    sizes: list[int] = []
-    real = loop_module.make_batch
+def passes_of(kit: Kit, **training: Any) -> list[tuple[int, int]]:
+    """Rows and tokens of every pass of a run of one step."""
+    sizes: list[tuple[int, int]] = []
+    real = loop_module.Loop._backward
 
-    def make_batch(rows: Any, **options: Any) -> Any:
-        sizes.append(len(rows))
-        return real(rows, **options)
+    def backward(loop: Any, rows: Any, *options: Any) -> Any:
+        sizes.append((len(rows), sum(len(row.input_ids) for row in rows)))
+        return real(loop, rows, *options)
 
     with kit.patch.context() as patch:
-        patch.setattr(loop_module, "make_batch", make_batch)
+        patch.setattr(loop_module.Loop, "_backward", backward)
         name = "-".join(map(str, training.values()))
         kit.run(name, max_steps=1, eval_strategy="no", **training)
     return sizes
 
 
+def rows_of(kit: Kit, **training: Any) -> int:
+    return sum(rows for rows, _ in passes_of(kit, tokens_per_micro_batch=100_000, **training))
+
+
 def per_device_train_batch_size(kit: Kit) -> None:
-    assert passes_of(kit, per_device_train_batch_size=1) == [1, 1]
-    assert passes_of(kit, per_device_train_batch_size=3) == [3, 3]
-    assert passes_of(kit, per_device_train_batch_size=50) == [12]
+    assert rows_of(kit, per_device_train_batch_size=2) == 4
+    assert rows_of(kit, per_device_train_batch_size=3) == 6
+    assert rows_of(kit, per_device_train_batch_size=50) == 12
 
 
 def gradient_accumulation_steps(kit: Kit) -> None:
-    assert passes_of(kit, gradient_accumulation_steps=1) == [2]
-    assert passes_of(kit, gradient_accumulation_steps=3) == [2, 2, 2]
+    assert rows_of(kit, gradient_accumulation_steps=1) == 2
+    assert rows_of(kit, gradient_accumulation_steps=3) == 6
     runs = [
         kit.run(
             f"{size}x{count}",
@@ -163,6 +165,46 @@ def gradient_accumulation_steps(kit: Kit) -> None:
         assert losses(other) == pytest.approx(losses(runs[0]), rel=2e-6)
         distance = [float((first[n] - t).norm()) ** 2 for n, t in adapter(other).items()]
         assert math.sqrt(sum(distance)) <= 1e-3 * moved
+
+
+def tokens_per_micro_batch(kit: Kit) -> None:
+    whole, longest = passes_of(kit, tokens_per_micro_batch=100_000)[0], 0
+    assert whole[0] == 4
+    alone = passes_of(kit, tokens_per_micro_batch=1)
+    assert [rows for rows, _ in alone] == [1, 1, 1, 1]
+    assert sum(tokens for _, tokens in alone) == whole[1]
+    longest = max(tokens for _, tokens in alone)
+    pairs = passes_of(kit, tokens_per_micro_batch=2 * longest)
+    assert 2 <= len(pairs) < 4
+    assert max(tokens for _, tokens in pairs) <= 2 * longest
+    assert passes_of(kit, tokens_per_micro_batch="auto") == [whole]
+
+
+def activation_checkpointing(kit: Kit) -> None:
+    """Layers run again for the gradient, and not a bit changes."""
+    from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
+
+    calls: list[bool] = []
+    real = Qwen2MLP.forward
+
+    def forward(mlp: Any, hidden: Any) -> Any:
+        calls.append(torch.is_grad_enabled())
+        return real(mlp, hidden)
+
+    runs, counts = [], []
+    for on in (False, True, "auto"):
+        with kit.patch.context() as patch:
+            patch.setattr(Qwen2MLP, "forward", forward)
+            name = f"checkpointing-{on}"
+            runs.append(kit.run(name, activation_checkpointing=on, eval_strategy="no"))
+        counts.append(sum(calls))
+        calls.clear()
+    assert counts[1] > 1.5 * counts[0]
+    assert counts[2] == counts[0]
+    for other in runs[1:]:
+        assert losses(other) == losses(runs[0])
+        for tensor_name, tensor in adapter(runs[0]).items():
+            assert torch.equal(adapter(other)[tensor_name], tensor)
 
 
 def warmup_ratio(kit: Kit) -> None:
@@ -324,11 +366,14 @@ def seed(kit: Kit) -> None:
     # One row has one order: what is left to differ is what dropout draws from.
     options: dict[str, Any] = {"rows": write_rows(kit.place / "one.jsonl", examples(0, 1))}
     options |= {"eval_strategy": "no", "max_steps": 1}
-    states = [
-        tensors(kit.run(f"one-{value}", seed=value, **options) / "checkpoints/step-1" / RANDOM)
-        for value in (1, 2)
-    ]
-    assert not torch.equal(states[0]["cpu"], states[1]["cpu"])
+    first_loss, _, same = (
+        losses(kit.run(f"one-{name}", seed=value, lora={"dropout": 0.5, "r": 2}, **options))
+        for name, value in (("a", 1), ("b", 2), ("c", 1))
+    )
+    # Adapters begin with B zero, so that dropout shows in the gradient first.
+    assert first_loss == same
+    norms = [steps(kit.place / f"one-{name}")[0]["grad_norm"] for name in "abc"]
+    assert norms[0] == norms[2] != norms[1]
 
 
 class Diary:
@@ -389,6 +434,7 @@ def include_failures(kit: Kit) -> None:
 def load_best(kit: Kit) -> None:
     options: dict[str, Any] = {
         "learning_rate": 3.0,
+        "seed": 3,
         "lr_scheduler_type": "constant",
         "eval_steps": 1,
         "save_strategy": "no",
@@ -463,6 +509,7 @@ PROOFS: dict[str, Callable[[Kit], None]] = {
         for proof in (
             *(model_name, output_dir, learning_rate, num_train_epochs, max_steps),
             *(per_device_train_batch_size, gradient_accumulation_steps, warmup_ratio),
+            *(tokens_per_micro_batch, activation_checkpointing),
             *(weight_decay, lr_scheduler_type, logging_steps, eval_strategy, eval_steps),
             *(save_strategy, save_steps, save_total_limit, max_grad_norm, dtype, max_length),
             *(min_prompt_tokens, seed, report_to, include_failures, load_best),

@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_does_not_outlive_good_ones(
     if damage == "flip":
         flip_byte(broken / "optimizer.safetensors")
     elif damage == "missing":
-        (broken / "random.safetensors").unlink()
+        (broken / "adapter_model.safetensors").unlink()
     else:
         shutil.rmtree(broken)
         (half / "checkpoints" / "step-99").mkdir()

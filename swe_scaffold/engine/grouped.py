@@ -1,0 +1,117 @@
+"""Causal attention of one document as matrix products over groups of heads: for CPUs.
+
+Query heads that share keys and values are folded into the rows of one product per block of
+queries, each against the keys up to its end, so that nothing above the diagonal is computed but
+within a block. Scores live for one block at a time; the backward pass makes them again, so that
+what is kept grows with the tokens and not with their square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.autograd.function import once_differentiable
+
+BLOCK = 64
+
+
+class GroupedAttention(torch.autograd.Function):
+    """Causal attention, with its gradient.
+
+    Takes queries (heads, tokens, size), keys and values (key heads, tokens, size) and the factor on
+    the scores; gives (tokens, heads, size). Scores and softmax are float32, whatever the dtype of
+    the queries, as large scores in bfloat16 are off by whole units; gradients of keys and values
+    are summed in float32.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_HTD: torch.Tensor,
+        key_KTD: torch.Tensor,
+        value_KTD: torch.Tensor,
+        scaling: float,
+    ) -> torch.Tensor:
+        """Return the attention's output."""
+        ctx.save_for_backward(query_HTD, key_KTD, value_KTD)
+        ctx.scaling = scaling
+        heads, tokens, size = query_HTD.shape
+        folds = _Folds(query_HTD, key_KTD, value_KTD, scaling)
+        out_THD = torch.empty(tokens, heads, size, dtype=query_HTD.dtype, device=query_HTD.device)
+        for start, end in folds.blocks():
+            weights_KRE = folds.weights(folds.queries(start, end), start, end)
+            found_KRD = torch.bmm(weights_KRE, folds.value_KTD[:, :end])
+            out_THD[start:end] = folds.unfold(found_KRD, end - start).transpose(0, 1)
+        return out_THD
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, gradient_THD: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        """Return the gradients of queries, keys and values."""
+        query_HTD, key_KTD, value_KTD = ctx.saved_tensors
+        folds = _Folds(query_HTD, key_KTD, value_KTD, ctx.scaling)
+        of_query_HTD = torch.empty_like(query_HTD, memory_format=torch.contiguous_format)
+        of_key_KTD = torch.zeros(key_KTD.shape, dtype=torch.float32, device=key_KTD.device)
+        of_value_KTD = torch.zeros_like(of_key_KTD)
+        for start, end in folds.blocks():
+            query_KRD = folds.queries(start, end)
+            weights_KRE = folds.weights(query_KRD, start, end)
+            incoming_KRD = folds.fold(gradient_THD[start:end].transpose(0, 1))
+            of_value_KTD[:, :end] += torch.bmm(weights_KRE.transpose(1, 2), incoming_KRD)
+            of_weights_KRE = torch.bmm(incoming_KRD, folds.value_KTD[:, :end].transpose(1, 2))
+            of_scores_KRE = torch.ops.aten._softmax_backward_data(
+                of_weights_KRE, weights_KRE, -1, weights_KRE.dtype
+            )
+            of_key_KTD[:, :end] += torch.bmm(of_scores_KRE.transpose(1, 2), query_KRD)
+            of_block_KRD = torch.bmm(of_scores_KRE, folds.key_KTD[:, :end]).mul_(ctx.scaling)
+            of_query_HTD[:, start:end] = folds.unfold(of_block_KRD, end - start)
+        of_key_KTD = of_key_KTD.mul_(ctx.scaling).to(key_KTD.dtype)
+        return of_query_HTD, of_key_KTD, of_value_KTD.to(value_KTD.dtype), None
+
+
+class _Folds:
+    """Heads that share keys as rows: (heads, tokens, size) to (key heads, group * tokens, size)."""
+
+    def __init__(
+        self,
+        query_HTD: torch.Tensor,
+        key_KTD: torch.Tensor,
+        value_KTD: torch.Tensor,
+        scaling: float,
+    ) -> None:
+        self._query_HTD, self._scaling = query_HTD, scaling
+        self.key_KTD, self.value_KTD = key_KTD.contiguous(), value_KTD.contiguous()
+        self._exact_key_KDT = self.key_KTD.float().transpose(1, 2)
+        self._tokens, self._size = query_HTD.shape[1:]
+        self._key_heads = key_KTD.shape[0]
+        self._above = torch.full((BLOCK, BLOCK), float("-inf"), device=query_HTD.device).triu_(1)
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Yield the bounds of the blocks of queries."""
+        for start in range(0, self._tokens, BLOCK):
+            yield start, min(self._tokens, start + BLOCK)
+
+    def fold(self, part_HBD: torch.Tensor) -> torch.Tensor:
+        """Put the heads of a group one below the other."""
+        return part_HBD.reshape(self._key_heads, -1, self._size)
+
+    def unfold(self, part_KRD: torch.Tensor, tokens: int) -> torch.Tensor:
+        """Undo `fold`."""
+        return part_KRD.view(-1, tokens, self._size)
+
+    def queries(self, start: int, end: int) -> torch.Tensor:
+        """Return a block's queries, folded."""
+        return self.fold(self._query_HTD[:, start:end])
+
+    def weights(self, query_KRD: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        """Return the softmax over the keys up to a block's end."""
+        scaled_KRD = query_KRD.float() * self._scaling
+        scores_KRE = torch.bmm(scaled_KRD, self._exact_key_KDT[..., :end])
+        width = end - start
+        diagonal = scores_KRE.view(self._key_heads, -1, width, end)[..., start:]
+        diagonal.add_(self._above[:width, :width])
+        return torch.softmax(scores_KRE, -1).to(query_KRD.dtype)
