@@ -1,0 +1,108 @@
+"""The command line of `bench_train`, and what follows from it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import environments
+import train_contenders as who
+import train_material as material
+
+ENVIRONMENTS = ("trl", "litgpt")
+COMMANDS = ("speed", "start", "trajectories")
+# Steps, least and most tokens of a row, rows in a step, where the command line leaves them.
+DEFAULTS = {
+    "speed": (1, 0, 1024, 16),
+    "start": (3, 0, 1024, 16),
+    "trajectories": (1, 8192, 32_768, 2),
+    "cuda": (31, 0, 2048, 16),
+}
+SHAPES = {"speed": "like3b", "start": "like3b", "trajectories": "long"}
+
+
+def parser(about: str) -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    made = argparse.ArgumentParser(description=about)
+    commands = made.add_subparsers(dest="command")
+    for name in ("prepare", *COMMANDS):
+        command = commands.add_parser(name)
+        command.add_argument("--peers", type=Path, default=Path("~/.cache/swe-bench-peers"))
+        if name == "prepare":
+            continue
+        command.add_argument("--shape", choices=[*material.SHAPES], default=SHAPES[name])
+        command.add_argument("--from", dest="base", type=Path, help="tasks, or trajectories")
+        command.add_argument("--tokenizer", type=Path, help="folder with Qwen2.5's tokenizer")
+        command.add_argument("--steps", type=int, help="optimizer steps of an epoch")
+        command.add_argument("--rows-per-step", type=int)
+        command.add_argument("--epochs", type=int, default=1)
+        command.add_argument("--length", type=int, help="most tokens of a row")
+        command.add_argument("--least", type=int, help="least tokens of a row")
+        command.add_argument("--gate-rows", type=int, help="rows of the step compared first")
+        command.add_argument("--repeats", type=int)
+        command.add_argument("--cores", default="all", help="1, all or 1,all")
+        command.add_argument("--only", help="names of peers, separated by semicolons")
+        command.add_argument("--set", action="append", default=[], help="KEY=VALUE of our side")
+        command.add_argument("--tune", action="store_true", help="try other settings of peers")
+        command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+        command.add_argument("--work", type=Path, default=Path("bench-work"))
+        command.add_argument("--output", type=Path, help="page to write; numbers go beside it")
+    return made
+
+
+def wanted(given: argparse.Namespace) -> material.Wanted:
+    """Return which rows are asked for."""
+    name = "cuda" if given.device == "cuda" else given.command
+    steps, least, length, rows = DEFAULTS[name]
+    long = given.command == "trajectories"
+    return material.Wanted(
+        rows_per_step=given.rows_per_step or rows,
+        steps=given.steps or steps,
+        epochs=given.epochs,
+        least=least if given.least is None else given.least,
+        length=given.length or length,
+        held_out=4 if long else 16,
+        gate_rows=given.gate_rows or (1 if long else 4),
+    )
+
+
+def cores(given: argparse.Namespace) -> dict[str, list[int]]:
+    """Return the sets of processors to measure on, by name.
+
+    Raises:
+        SystemExit: A name that is neither `1` nor `all`.
+    """
+    every = sorted(os.sched_getaffinity(0))
+    known = {"1": every[-1:], "all": every}
+    names = ["all"] if given.device == "cuda" else given.cores.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"--cores: {unknown[0]!r} is neither 1 nor all")
+    return {name: known[name] for name in names}
+
+
+def peers(given: argparse.Namespace, shape: str) -> tuple[dict[str, who.Peer], list[str]]:
+    """Return the peers that take part, and those that would but are not installed.
+
+    Raises:
+        SystemExit: An unknown name, or no environment where there should be one.
+    """
+    every = who.CUDA_PEERS if given.device == "cuda" else who.PEERS
+    names = given.only.split(";") if given.only else _usual(given.command, shape, [*every])
+    if unknown := [name for name in names if name not in every]:
+        raise SystemExit(f"--only: {unknown[0]!r} is none of: {'; '.join(every)}")
+    folder = given.peers.expanduser().resolve()
+    absent = [
+        name for name in names if not environments.python(every[name].environment, folder).exists()
+    ]
+    if any(every[name].environment in ENVIRONMENTS for name in absent):
+        raise SystemExit("no environment of the peers: run `bench_train.py prepare` first")
+    return {name: every[name] for name in names if name not in absent}, absent
+
+
+def _usual(command: str, shape: str, every: list[str]) -> list[str]:
+    if command != "speed":
+        return [*(who.STARTED if command == "start" else (who.TRL,))]
+    # All logits of padded rows of a large vocabulary take the seed's way half an hour.
+    left_out = {who.LITGPT_FLOAT32} | (set() if shape in ("like3b", "tiny") else {who.SEED})
+    return [name for name in every if name not in left_out]
