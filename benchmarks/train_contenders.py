@@ -27,10 +27,10 @@ TRL_PACKED = "TRL, best-tuned, packed"
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer's settings. Losses are held against the reference's in `dtype`, where one is named.
+    """A peer's settings; its losses are held against plain ones in `dtype`, where it is named.
 
-    litgpt computes its very loss in bfloat16, the seed's way has another objective, and packing
-    fills steps with other rows.
+    litgpt computes its very loss in bfloat16. Not the `same` steps are those of the seed's way,
+    which has another objective, and of packing, which fills them with other rows.
     """
 
     environment: str
@@ -38,6 +38,7 @@ class Peer:
     options: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "bfloat16"
     once: bool = False
+    same: bool = True
 
 
 _LIGHT = {"dtype": "bfloat16", "checkpointing": "0"}
@@ -47,7 +48,7 @@ PEERS = {
     LITGPT: Peer("litgpt", "litgpt", {"batch": "1"}, dtype=""),
     LITGPT_FLOAT32: Peer("litgpt", "litgpt", {"batch": "1", "dtype": "float32"}, dtype="float32"),
     TRAINER: Peer("trl", "hf", {"batch": "2"}),
-    SEED: Peer("trl", "seed", {"batch": "2"}, dtype="", once=True),
+    SEED: Peer("trl", "seed", {"batch": "2"}, dtype="", once=True, same=False),
 }
 CUDA_PEERS = {
     TRL_DEFAULTS: Peer("trl", "trl", {"batch": "2"}),
@@ -57,9 +58,11 @@ CUDA_PEERS = {
         "trl",
         {**_LIGHT, "batch": "1", "accumulation": "1", "packing": "1", "length": "16384"},
         dtype="",
+        same=False,
     ),
     UNSLOTH: Peer("unsloth", "unsloth", {"batch": "4"}),
 }
+EVERYONE = {**CUDA_PEERS, **PEERS}
 GATED = (TRL, TRL_DEFAULTS, LITGPT_FLOAT32, LITGPT, TRAINER)
 STARTED = (TRL, LITGPT)
 TUNING = {
@@ -96,6 +99,8 @@ SPEED_GOALS: Mapping[str, Mapping[str, float]] = {
 START_GOALS = {TRL: 2.0, LITGPT: 1.4}
 FIRST_STEP_GOALS = {TRL: 2.0}
 TRAJECTORY_GOALS = {TRL: 2.0}
+# On a device of the H100 class: share of the GEMM peak, and seconds from start to adapter.
+DEVICE_SHARE, DEVICE_SECONDS = 0.6, 45.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class Makes:
         python = environments.python(peer.environment, self.peers)
         command = [str(python), str(HERE / script), peer.what, str(self.model), str(tokens)]
         command += _pairs({**self.options, **options, **peer.options})
-        return Contender(name, command, _environment("", cores), keep=True, once=peer.once)
+        return Contender(name, command, self._environment("", cores), keep=True, once=peer.once)
 
     def _code(
         self,
@@ -155,16 +160,18 @@ class Makes:
         command = [sys.executable, "-c", code, what, str(self.model), str(source)]
         path = os.pathsep.join([str(ROOT), str(HERE)])
         command += _pairs(options)
-        return Contender(name, command, _environment(path, cores), keep=True)
+        return Contender(name, command, self._environment(path, cores), keep=True)
+
+    def _environment(self, path: str, cores: Sequence[int]) -> dict[str, str]:
+        # A device that is not asked for would be taken all the same.
+        hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.options["device"] == "cpu" else {}
+        return {
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": path,
+            "OMP_NUM_THREADS": str(len(cores)),
+            **hidden,
+        }
 
 
 def _pairs(options: Mapping[str, str]) -> list[str]:
     return [f"{key}={value}" for key, value in options.items()]
-
-
-def _environment(path: str, cores: Sequence[int]) -> dict[str, str]:
-    return {
-        "HF_HUB_OFFLINE": "1",
-        "PYTHONPATH": path,
-        "OMP_NUM_THREADS": str(len(cores)),
-    }

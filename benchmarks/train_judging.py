@@ -11,6 +11,7 @@ import pages
 import train_contenders as contenders
 import train_gates as gates
 from measuring import Run
+from train_speeds import Work
 
 
 class Verdicts:
@@ -93,7 +94,7 @@ class Verdicts:
                 f"step 1 of {name} against plain float32", losses[:1], [plain], dtype_of(name)
             )
             if every and name != contenders.OURS:
-                self._loss(f"every step of {name} against ours", losses, own, dtype_of(name))
+                self._loss(f"the steps of {name} against ours", losses, own, dtype_of(name))
 
     def held_out(self, names: Sequence[str], score: Path) -> list[list[str]]:
         """Judge the NLL of held-out rows under each adapter; return a table, heading first.
@@ -112,7 +113,7 @@ class Verdicts:
                 continue
             met, away, (low, high) = gates.held_out(nll, own, targets)
             lines.append([name, mean, f"{away:+.1e}", f"{low:+.1e} to {high:+.1e}"])
-            if name != contenders.SEED:
+            if contenders.EVERYONE[name].same:
                 said = f"({away:+.1e} nats, interval within {gates.HELD_OUT_MARGIN:g})"
                 self.gate(f"held-out NLL of {name} is ours", met, said)
         return lines
@@ -129,6 +130,18 @@ class Verdicts:
         for name, least in goals.items():
             if name in figures:
                 self._ratio(f"{what} {name}", runs, figures, name, key, least)
+
+    def device(self, figures: Mapping[str, Any], work: Work) -> None:
+        """Judge what is asked of ours alone on a large device."""
+        own = figures[contenders.OURS]
+        share = work.flops / own["training_seconds"]["median"] / work.peak
+        met = share >= contenders.DEVICE_SHARE
+        asked = f"({share:.0%}, asked {contenders.DEVICE_SHARE:.0%})"
+        self.said.append(pages.holds("share of the GEMM peak", met, asked))
+        wall = own["wall_seconds"]["median"]
+        met = wall <= contenders.DEVICE_SECONDS
+        asked = f"({wall:.1f} s, asked {contenders.DEVICE_SECONDS:g})"
+        self.said.append(pages.holds("process start to adapter", met, asked))
 
     def memory(
         self, runs: Mapping[str, Sequence[Run]], figures: Mapping[str, Any], where: str
@@ -162,4 +175,4 @@ def dtype_of(name: str) -> str:
     """Return in which dtype a contender's losses are held against the reference; "" is not."""
     if name in (contenders.OURS, contenders.OURS_FLOAT32):
         return "float32" if name == contenders.OURS_FLOAT32 else "bfloat16"
-    return {**contenders.PEERS, **contenders.CUDA_PEERS}[name].dtype
+    return contenders.EVERYONE[name].dtype

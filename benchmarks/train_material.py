@@ -183,13 +183,16 @@ def choose(pool: Path, model: Path, work: Path, wanted: Wanted) -> Material:
             wanted.least <= len(row.input_ids) <= wanted.length
         ):
             fitting.append((line, _row(row)))
-    trained, held = rows_of.spread_evenly(
-        [len(row.input_ids) for _, row in fitting],
-        wanted.rows_per_step * wanted.steps,
-        held_out=wanted.held_out,
-    )
+    count = wanted.rows_per_step * wanted.steps
+    lengths = [len(row.input_ids) for _, row in fitting]
+    if count + wanted.held_out > len(lengths):
+        raise SystemExit(
+            f"{count} rows to train and {wanted.held_out} to hold out are wanted, and "
+            f"{len(lengths)} have {wanted.least} to {wanted.length} tokens: see --length, --steps"
+        )
+    trained, held = rows_of.spread_evenly(lengths, count, held_out=wanted.held_out)
     chosen = [fitting[place] for place in trained]
-    places = ((np.arange(wanted.gate_rows) + 0.5) * len(chosen) / wanted.gate_rows).astype(int)
+    places = np.arange(wanted.gate_rows) * len(chosen) // wanted.gate_rows
     by_length = sorted(chosen, key=lambda pair: len(pair[1].input_ids))
     rows, tokens = _write_pair(work, "rows", chosen, wanted)
     gate = [by_length[place] for place in places]

@@ -56,13 +56,14 @@ def wanted(given: argparse.Namespace) -> material.Wanted:
     name = "cuda" if given.device == "cuda" else given.command
     steps, least, length, rows = DEFAULTS[name]
     long = given.command == "trajectories"
+    held_out = {"speed": 16, "start": 0, "trajectories": 4}[given.command]
     return material.Wanted(
         rows_per_step=given.rows_per_step or rows,
         steps=given.steps or steps,
         epochs=given.epochs,
         least=least if given.least is None else given.least,
         length=given.length or length,
-        held_out=4 if long else 16,
+        held_out=held_out,
         gate_rows=given.gate_rows or (1 if long else 4),
     )
 
@@ -89,6 +90,7 @@ def peers(given: argparse.Namespace, shape: str) -> tuple[dict[str, who.Peer], l
     """
     every = who.CUDA_PEERS if given.device == "cuda" else who.PEERS
     names = given.only.split(";") if given.only else _usual(given.command, shape, [*every])
+    every = {**who.EVERYONE, **every}
     if unknown := [name for name in names if name not in every]:
         raise SystemExit(f"--only: {unknown[0]!r} is none of: {'; '.join(every)}")
     folder = given.peers.expanduser().resolve()

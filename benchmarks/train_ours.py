@@ -67,6 +67,7 @@ def settings(model: Path, options: Mapping[str, str]) -> list[str]:
         "training.max_grad_norm": str(clip) if clip else "null",
         "training.max_length": options["length"],
         "training.seed": "42",
+        "training.include_failures": "true",
         "training.lora.r": "8",
         "training.lora.alpha": "16",
         "training.lora.dropout": "0",

@@ -144,10 +144,9 @@ def seed(work: Work) -> None:
     tokenizer = AutoTokenizer.from_pretrained(work.model)
     module = AutoModelForCausalLM.from_pretrained(work.model)
     module = prepare_model_for_kbit_training(module)
-    length = work.number("length", 2048)
     rows = []
     for row in files.read_rows(work.tokens):
-        padding = length - len(row.input_ids)
+        padding = work.number("pad", 2048) - len(row.input_ids)
         ids = row.input_ids + [tokenizer.pad_token_id] * padding
         mask = [1] * len(row.input_ids) + [0] * padding
         rows.append({"input_ids": ids, "attention_mask": mask})

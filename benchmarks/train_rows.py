@@ -71,12 +71,7 @@ def spread_evenly(lengths: Sequence[int], wanted: int, *, held_out: int) -> tupl
 
     Returns:
         Two lists of places in `lengths`, without a place in common, each ascending.
-
-    Raises:
-        ValueError: There are not so many rows.
     """
-    if wanted + held_out > len(lengths):
-        raise ValueError(f"{wanted} + {held_out} rows wanted, {len(lengths)} fit the length")
     order = np.argsort(np.asarray(lengths), kind="stable")
     trained = order[_even(len(order), wanted)]
     rest = np.array([place for place in order if place not in set(trained)], int)
