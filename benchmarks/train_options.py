@@ -16,7 +16,7 @@ COMMANDS = ("speed", "start", "trajectories")
 DEFAULTS = {
     "speed": (1, 0, 1024, 16),
     "start": (3, 0, 1024, 16),
-    "trajectories": (1, 8192, 32_768, 2),
+    "trajectories": (1, 12_288, 32_768, 2),
     "cuda": (31, 0, 2048, 16),
 }
 SHAPES = {"speed": "like3b", "start": "like3b", "trajectories": "long"}
