@@ -214,10 +214,19 @@ class Comparison:
         else:
             goals = who.SPEED_GOALS.get(self.shape, {})
             goals = who.TRAJECTORY_GOALS if self.what == "trajectories" else goals
-            judge.faster(goals, runs, figures, "training_seconds", f"{where}: tokens/s of")
+            key = "training_seconds"
+            judge.faster(goals, runs, figures, key, f"{where}: tokens/s of")
+            # Whoever it is, named in a goal or not.
+            others = [name for name in self.chosen if self.chosen[name].same]
+            if others:
+                best = min(others, key=lambda name: figures[name][key]["median"])
+                what = f"{where}: tokens/s of the fastest peer,"
+                judge.faster({best: 1.0}, runs, figures, key, what)
             earlier = speeds.against_earlier(self.shape, figures)
             if earlier:
                 self.tables[f"Peers among themselves, {where}"] = earlier
+                mean = sum(self.lengths) / len(self.lengths)
+                self.notes["Peers among themselves"] = speeds.EXPLANATION.format(mean=mean)
         judge.memory(runs, figures, where)
 
     def _tune(self) -> None:

@@ -30,7 +30,8 @@ class Peer:
     """A peer's settings; its losses are held against plain ones in `dtype`, where it is named.
 
     litgpt computes its very loss in bfloat16. Not the `same` steps are those of the seed's way,
-    which has another objective, and of packing, which fills them with other rows.
+    which has another objective, and of packing, which fills them with other rows. Threads that
+    wait give way, as ours do, unless `wait` says ACTIVE: spinning is fatal beside other work.
     """
 
     environment: str
@@ -39,6 +40,7 @@ class Peer:
     dtype: str = "bfloat16"
     once: bool = False
     same: bool = True
+    wait: str = "PASSIVE"
 
 
 _LIGHT = {"dtype": "bfloat16", "checkpointing": "0"}
@@ -84,7 +86,13 @@ TUNING = {
     "TRL, bfloat16 weights, padding-free, 2 rows": Peer(
         "trl", "trl", {**_LIGHT, "batch": "2", "padding_free": "1", "length": "0"}
     ),
+    "TRL, bfloat16 weights, 1 row, threads spin": Peer(
+        "trl", "trl", {**_LIGHT, "batch": "1"}, wait="ACTIVE"
+    ),
     "litgpt, bfloat16, 1 row": Peer("litgpt", "litgpt", {"batch": "1"}),
+    "litgpt, bfloat16, 1 row, threads spin": Peer(
+        "litgpt", "litgpt", {"batch": "1"}, wait="ACTIVE"
+    ),
     "litgpt, bfloat16, 2 rows": Peer("litgpt", "litgpt", {"batch": "2"}),
     "litgpt, bfloat16, 4 rows": Peer("litgpt", "litgpt", {"batch": "4"}),
     "Trainer, bfloat16, 1 row": Peer("trl", "hf", {"batch": "1"}),
@@ -145,7 +153,8 @@ class Makes:
         python = environments.python(peer.environment, self.peers)
         command = [str(python), str(HERE / script), peer.what, str(self.model), str(tokens)]
         command += _pairs({**self.options, **options, **peer.options})
-        return Contender(name, command, self._environment("", cores), keep=True, once=peer.once)
+        environment = {**self._environment("", cores), "OMP_WAIT_POLICY": peer.wait}
+        return Contender(name, command, environment, keep=True, once=peer.once)
 
     def _code(
         self,
@@ -169,6 +178,7 @@ class Makes:
             "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": path,
             "OMP_NUM_THREADS": str(len(cores)),
+            "OMP_WAIT_POLICY": "PASSIVE",
             **hidden,
         }
 

@@ -263,6 +263,8 @@ def test_the_recipe_of_our_side_is_a_configuration(load) -> None:
     assert training.gradient_accumulation_steps * training.per_device_train_batch_size == 16
     assert (training.dtype, training.max_grad_norm) == ("bfloat16", 1.0)
     assert training.lora.dropout == 0.0
+    # Peers are given the rows in the order that this seed draws.
+    assert training.seed == load("train_material").SEED
     assert resolved(clip="0").max_grad_norm is None
 
 
