@@ -15,6 +15,7 @@ from swe_scaffold.cli.options import Config, Set, TrustTemplate, load_resolved
 from swe_scaffold.cli.tables import counts, facts, place
 from swe_scaffold.errors import UsageError
 from swe_scaffold.files import write_text
+from swe_scaffold.numbers import gibibytes
 
 if TYPE_CHECKING:
     from swe_scaffold.config import SpeedrunConfig
@@ -140,6 +141,24 @@ def _config_and_data(paths: list[Path], config: Path | None) -> tuple[Path | Non
     )
 
 
+def _speed(speed: Mapping[str, Any]) -> list[tuple[str, object]]:
+    """Return how fast the steps were; nothing where none was left to take."""
+    if not speed["steps"]:
+        return []
+    mfu = ""
+    if speed["mfu"] is not None:
+        of = f"{speed['gemm_flops'] / 1e9:,.0f} GFLOP/s"
+        mfu = f", {100 * speed['mfu']:.0f} % of a large product's {of}"
+    rates = (
+        f"{speed['tokens_per_second']:,.0f} tokens/s, {speed['targets_per_second']:,.0f} of them"
+    )
+    return [
+        ("speed", f"{rates} trained{mfu}"),
+        ("first step", f"done {speed['first_step_seconds']:.1f} s after the process began"),
+        ("peak memory", gibibytes(speed["peak_memory_bytes"])),
+    ]
+
+
 def _training_text(result: TrainingResult, data: Path) -> str:
     ledger = result.counts
     held = "not evaluated" if result.eval_nll is None else f"{result.eval_nll:.4f}"
@@ -153,6 +172,7 @@ def _training_text(result: TrainingResult, data: Path) -> str:
         ("training loss", f"{result.train_loss:.4f} nats per response token"),
         ("hold-out NLL", held + (f" at step {result.best_step}" if result.best_step else "")),
         ("wall time", f"{result.wall_seconds:.0f} s"),
+        *_speed(result.speed),
         ("adapter", result.folder),
         ("report", result.folder / "report.html"),
     ]

@@ -261,6 +261,9 @@ class TrainingConfig:
     """Most tokens per row; prompts are shortened to fit, responses never are."""
     min_prompt_tokens: Annotated[int, Field(ge=0)] = 128
     """Prompt tokens that shortening leaves; a row that needs less is skipped as over_length."""
+    measure_mfu: bool = False
+    """Measure how fast a large matrix product is before the first step, for about a second, and
+    report the share of it that the steps reach."""
     seed: Seed = 42
     """Seed of initialisation, order and dropout."""
     report_to: list[Name] = Field(default_factory=list)

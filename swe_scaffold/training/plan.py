@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from swe_scaffold.training.data import RunData
 
 # These change what is shown or kept, never the weights; the base has a hash of its own.
-_FREE_KEYS = ("output_dir", "report_to", "logging_steps", "save_total_limit", "model_name")
+_FREE_KEYS = (
+    *("output_dir", "report_to", "logging_steps", "save_total_limit", "model_name"),
+    "measure_mfu",
+)
 
 
 def plan_steps(training: TrainingConfig, rows: int) -> int:

@@ -30,6 +30,7 @@ class TrainingResult:
     best_step: int | None
     counts: Mapping[str, Any]
     wall_seconds: float
+    speed: Mapping[str, Any]
     notes: tuple[str, ...]
 
 

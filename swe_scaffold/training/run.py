@@ -24,6 +24,7 @@ from swe_scaffold.training.decisions import decide
 from swe_scaffold.training.machinery import make_machinery
 from swe_scaffold.training.plan import base_entry, binding, data_entries
 from swe_scaffold.training.record import TrainingResult
+from swe_scaffold.training.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from swe_scaffold.engine.loop import StepMetrics
@@ -56,6 +57,7 @@ class Run:
         }
         self._machinery = make_machinery(training, data, base, pad_id=renderer.pad_id)
         self.loop, self.order = self._machinery.loop, self._machinery.order
+        self.telemetry = Telemetry(self.loop, measured=training.measure_mfu)
         # Ids and hashes, and what `allow_change` let differ along the way.
         self.trained_rows = {(row.instance_id, row.sha256) for row in data.trained}
         self.changes: list[dict[str, Any]] = []
@@ -219,21 +221,11 @@ class Run:
         return strategy == "epoch" and self.loop.step % self.order.steps_per_epoch == 0
 
     def _log(self, metrics: StepMetrics) -> None:
-        from swe_scaffold.engine.devices import peak_memory_bytes
-
         line = asdict(metrics)
-        seconds, making = max(line.pop("wall_seconds"), 1e-9), line.pop("batch_seconds")
+        del line["wall_seconds"], line["batch_seconds"]
         self.metrics.append(line)
-        self.timing.append(
-            {
-                "step": metrics.step,
-                "wall_seconds": round(seconds, 4),
-                "batch_seconds": round(making, 4),
-                "tokens_per_second": round(metrics.tokens / seconds, 1),
-                "targets_per_second": round(metrics.targets / seconds, 1),
-                "peak_memory_bytes": peak_memory_bytes(self.base.device),
-            }
-        )
+        rows = [self.data.trained[row] for row in self.order.at(metrics.step - 1)]
+        self.timing.append(self.telemetry.line(metrics, rows))
         self.trackers.log({key: line[key] for key in ("loss", "lr", "grad_norm")}, metrics.step)
         self.losses = (
             self.losses[0] + metrics.loss * metrics.targets,
@@ -351,6 +343,7 @@ class Run:
             "notes": list(result.notes),
             "finished": utc_now(),
             "wall_seconds": round(wall_seconds, 1),
+            "speed": result.speed,
         }
         run_folder.write_card(self.folder, facts)
         names = ["adapter_model.safetensors", "adapter_config.json", "README.md", *tokenizer_files]
@@ -380,5 +373,6 @@ class Run:
             best_step=best[1] if best else None,
             counts=self.data.counts(),
             wall_seconds=wall_seconds,
+            speed=self.telemetry.summary(),
             notes=self.data.notes,
         )

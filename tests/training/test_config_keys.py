@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -205,6 +206,24 @@ def activation_checkpointing(kit: Kit) -> None:
         assert losses(other) == losses(runs[0])
         for tensor_name, tensor in adapter(runs[0]).items():
             assert torch.equal(adapter(other)[tensor_name], tensor)
+
+
+def measure_mfu(kit: Kit) -> None:
+    plain = kit.run("plain")
+    assert kit.result.speed["mfu"] is None
+    folder = kit.run("measured", measure_mfu=True)
+    speed = kit.result.speed
+    timing = [
+        json.loads(line) for line in (folder / "timing.jsonl").read_text("utf-8").splitlines()
+    ]
+    assert all(0 < line["mfu"] < 1 for line in timing)
+    assert 0 < speed["mfu"] < 1
+    assert speed["gemm_flops"] > 1e9
+    assert speed["steps"] == len(timing) == 6
+    rate = sum(line["tokens"] for line in steps(folder)) / sum(t["wall_seconds"] for t in timing)
+    assert speed["tokens_per_second"] == pytest.approx(rate, rel=0.05)
+    assert timing[0]["since_start_seconds"] == pytest.approx(speed["first_step_seconds"])
+    assert left_behind(folder) == left_behind(plain)
 
 
 def warmup_ratio(kit: Kit) -> None:
@@ -509,7 +528,7 @@ PROOFS: dict[str, Callable[[Kit], None]] = {
         for proof in (
             *(model_name, output_dir, learning_rate, num_train_epochs, max_steps),
             *(per_device_train_batch_size, gradient_accumulation_steps, warmup_ratio),
-            *(tokens_per_micro_batch, activation_checkpointing),
+            *(tokens_per_micro_batch, activation_checkpointing, measure_mfu),
             *(weight_decay, lr_scheduler_type, logging_steps, eval_strategy, eval_steps),
             *(save_strategy, save_steps, save_total_limit, max_grad_norm, dtype, max_length),
             *(min_prompt_tokens, seed, report_to, include_failures, load_best),
