@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from swe_scaffold.engine.devices import memory_held_bytes, memory_limit_bytes
+from swe_scaffold.engine.grouped import KEPT
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.loss import CHUNK_ELEMENTS, CPU_CHUNK_ELEMENTS
 from swe_scaffold.engine.passes import part_of
@@ -123,6 +124,7 @@ class _Need:
     fixed: int
     per_token: float
     per_square: float
+    square_ends_at: int | None
     transient_per_token: int
     layers: int
     kept_per_layer: int
@@ -135,8 +137,6 @@ class _Need:
         small = min(_COUNTED, max(1, len(longest.input_ids) // 2))
         kept = [_kept_bytes(loop, longest, size) for size in (small, 2 * small)]
         per_square = max(0.0, (kept[1] - 2 * kept[0]) / (2 * small**2))
-        # Streams keep nothing per pair of tokens, and small numbers are noise there.
-        per_square = 0.0 if loop.cut.packs else per_square
         item = torch.finfo(loop.device.dtype).bits // 8
         widths = [
             module.out_features
@@ -150,8 +150,9 @@ class _Need:
         return cls(
             # Gradient and two moments of each master; logits of a chunk and their softmax.
             fixed=trained * (12 + copies) + chunk * (4 + 2 * item),
-            per_token=kept[1] / (2 * small),
+            per_token=max(0.0, kept[1] / (2 * small) - 2 * small * per_square),
             per_square=per_square,
+            square_ends_at=KEPT if loop.cut.packs else None,
             transient_per_token=4 * max(widths, default=0) * item,
             layers=_layers(causal),
             kept_per_layer=hidden * item,
@@ -160,16 +161,21 @@ class _Need:
 
     def bytes(self, tokens: int, checkpointing: bool) -> int:
         """Return the estimate for a micro-batch of so many tokens."""
-        kept = self.per_token * tokens + self.per_square * tokens**2
+        kept = self._kept(tokens)
         if checkpointing:
             kept = kept / self.layers + self.layers * self.kept_per_layer * tokens
         return int(self.fixed + kept + self.transient_per_token * tokens)
 
+    def _kept(self, tokens: int) -> float:
+        """Activations; streams keep attention weights of short documents only."""
+        others = tokens if self.square_ends_at is None else min(tokens, self.square_ends_at)
+        return self.per_token * tokens + self.per_square * tokens * others
+
     def arithmetic(self, tokens: int, ways: Sequence[bool]) -> str:
         """Say what does not fit, term by term."""
-        kept = self.per_token * tokens + self.per_square * tokens**2
         text = (
-            f"a micro-batch of {tokens} tokens does not fit: activations {gibibytes(int(kept))} + "
+            f"a micro-batch of {tokens} tokens does not fit: activations "
+            f"{gibibytes(int(self._kept(tokens)))} + "
             f"work on them {gibibytes(self.transient_per_token * tokens)} + gradients, optimizer "
             f"and logits {gibibytes(self.fixed)} = {gibibytes(self.bytes(tokens, False))}"
         )

@@ -2,8 +2,8 @@
 
 Query heads that share keys and values are folded into the rows of one product per block of
 queries, each against the keys up to its end, so that nothing above the diagonal is computed but
-within a block. Scores live for one block at a time; the backward pass makes them again, so that
-what is kept grows with the tokens and not with their square.
+within a block. The weights of short documents are kept for the backward pass, those of long ones
+made again, so that memory does not grow with the square of the tokens.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch
 from torch.autograd.function import once_differentiable
 
 BLOCK = 64
+# Making the weights again costs a fifth of the attention; keeping them, at this length, as much
+# memory as the rest of a layer.
+KEPT = 2048
 
 
 class GroupedAttention(torch.autograd.Function):
@@ -35,15 +38,18 @@ class GroupedAttention(torch.autograd.Function):
         scaling: float,
     ) -> torch.Tensor:
         """Return the attention's output."""
-        ctx.save_for_backward(query_HTD, key_KTD, value_KTD)
-        ctx.scaling = scaling
         heads, tokens, size = query_HTD.shape
+        keeps, kept = any(ctx.needs_input_grad) and tokens <= KEPT, []
         folds = _Folds(query_HTD, key_KTD, value_KTD, scaling)
         out_THD = torch.empty(tokens, heads, size, dtype=query_HTD.dtype, device=query_HTD.device)
         for start, end in folds.blocks():
             weights_KRE = folds.weights(folds.queries(start, end), start, end)
             found_KRD = torch.bmm(weights_KRE, folds.value_KTD[:, :end])
             out_THD[start:end] = folds.unfold(found_KRD, end - start).transpose(0, 1)
+            if keeps:
+                kept.append(weights_KRE)
+        ctx.save_for_backward(query_HTD, key_KTD, value_KTD, *kept)
+        ctx.scaling = scaling
         return out_THD
 
     @staticmethod
@@ -52,14 +58,14 @@ class GroupedAttention(torch.autograd.Function):
         ctx: Any, gradient_THD: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         """Return the gradients of queries, keys and values."""
-        query_HTD, key_KTD, value_KTD = ctx.saved_tensors
+        query_HTD, key_KTD, value_KTD, *kept = ctx.saved_tensors
         folds = _Folds(query_HTD, key_KTD, value_KTD, ctx.scaling)
         of_query_HTD = torch.empty_like(query_HTD, memory_format=torch.contiguous_format)
         of_key_KTD = torch.zeros(key_KTD.shape, dtype=torch.float32, device=key_KTD.device)
         of_value_KTD = torch.zeros_like(of_key_KTD)
-        for start, end in folds.blocks():
+        for number, (start, end) in enumerate(folds.blocks()):
             query_KRD = folds.queries(start, end)
-            weights_KRE = folds.weights(query_KRD, start, end)
+            weights_KRE = kept[number] if kept else folds.weights(query_KRD, start, end)
             incoming_KRD = folds.fold(gradient_THD[start:end].transpose(0, 1))
             of_value_KTD[:, :end] += torch.bmm(weights_KRE.transpose(1, 2), incoming_KRD)
             of_weights_KRE = torch.bmm(incoming_KRD, folds.value_KTD[:, :end].transpose(1, 2))
