@@ -39,6 +39,11 @@ from swe_scaffold.types import SpeedrunLabel, TokenizedExample  # noqa: E402
 VOCABULARY, ROWS, TOKENS, PROMPT = 400, 8, 60, 10
 SHAPES = ((16, 2), (64, 4), (64, 12), (64, 36))
 GAINS, ADAPTERS = (1.0, 3.0), (0.003, 0.3)
+KINDS: dict[str, dict[str, bool]] = {
+    "lora": {},
+    "dora": {"use_dora": True},
+    "dora-rslora": {"use_dora": True, "use_rslora": True},
+}
 WRONG_UP_TO = 4
 
 
@@ -51,6 +56,7 @@ class Case:
     stored: str
     dtype: str
     layers: int
+    kind: str
 
 
 def rows() -> list[TokenizedExample]:
@@ -93,27 +99,30 @@ def make_base(folder: Path, hidden: int, layers: int, gain: float, stored: str) 
     return folder
 
 
-def make_adapter(folder: Path, base: Path, deviation: float) -> Path:
-    lora = LoRAConfig(r=4, alpha=8, dropout=0.0, target_modules="all-linear")
+def make_adapter(folder: Path, base: Path, deviation: float, kind: str) -> Path:
+    lora = LoRAConfig(r=4, alpha=8, dropout=0.0, target_modules="all-linear", **KINDS[kind])
     model = attach(load_base(str(base), Device("cpu", torch.float32)).module, lora, seed=1)
     torch.manual_seed(2)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if ".lora_B." in name:
                 parameter.normal_(0, deviation)
+            if ".lora_magnitude_vector." in name:
+                parameter.mul_(1 + deviation * torch.randn(parameter.shape))
     folder.mkdir()
     save_adapter(model, folder, base_name="base")
     return folder
 
 
-def cases(folder: Path, quick: bool) -> Iterator[Case]:
+def cases(folder: Path, kinds: list[str], quick: bool) -> Iterator[Case]:
     shapes = SHAPES[:2] if quick else SHAPES
     for number, (shape, gain, stored) in enumerate(itertools.product(shapes, GAINS, DTYPES)):
         base = make_base(folder / f"base-{number}", *shape, gain, stored)
-        for deviation in ADAPTERS:
-            adapter = make_adapter(folder / f"adapter-{number}-{deviation}", base, deviation)
+        for deviation, kind in itertools.product(ADAPTERS, kinds):
+            adapter = folder / f"adapter-{number}-{deviation}-{kind}"
+            make_adapter(adapter, base, deviation, kind)
             for dtype in DTYPES:
-                yield Case(base, adapter, stored, dtype, shape[1])
+                yield Case(base, adapter, stored, dtype, shape[1], kind)
 
 
 def merge(case: Case, folder: Path, *, factor: float = 1.0) -> Path:
@@ -147,23 +156,26 @@ def compare(case: Case, folder: Path, sample: list[TokenizedExample]) -> tuple[b
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two small shapes only")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="default: all of them")
     parser.add_argument("--json", action="store_true", help="print every case as JSON lines")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     sample = rows()
-    right: dict[tuple[str, int], list[Equality]] = {}
+    right: dict[tuple[str, str, int], list[Equality]] = {}
+    kinds = arguments.kind or list(KINDS)
     told = {"weights": 0, "logits": 0, "wrong": 0, "refused": 0, "right": 0}
     with tempfile.TemporaryDirectory() as place:
-        for number, case in enumerate(cases(Path(place), arguments.quick)):
+        for number, case in enumerate(cases(Path(place), kinds, arguments.quick)):
             passed, result = compare(case, merge(case, Path(place) / f"right-{number}"), sample)
-            right.setdefault((case.dtype, case.layers), []).append(result)
+            right.setdefault((case.kind, case.dtype, case.layers), []).append(result)
             told["right"] += 1
             told["refused"] += not (passed and result.holds)
             if arguments.json:
                 print(
                     json.dumps(
                         [
+                            case.kind,
                             case.stored,
                             case.dtype,
                             case.layers,
@@ -181,13 +193,14 @@ def main() -> None:
                 told["wrong"] += 1
                 told["weights"] += not passed
                 told["logits"] += not result.holds
-    print("| dtype | layers | merges | largest difference | root mean square | allowed |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for (dtype, layers), results in sorted(right.items()):
+    print("| kind | dtype | layers | merges | largest difference | root mean square | allowed |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for (kind, dtype, layers), results in sorted(right.items()):
         largest = max(result.difference for result in results)
         rms = max(result.difference_rms for result in results)
         allowed = "{:.0e}, {:.0e}".format(*TOLERANCES[dtype])
-        print(f"| {dtype} | {layers} | {len(results)} | {largest:.1e} | {rms:.1e} | {allowed} |")
+        found = f"{len(results)} | {largest:.1e} | {rms:.1e} | {allowed}"
+        print(f"| {kind} | {dtype} | {layers} | {found} |")
     print(f"\nright merges: {told['right']}, refused: {told['refused']}")
     print(
         f"wrong merges (none, 0.9 and 2 times the adapter): {told['wrong']}, told by the weights "

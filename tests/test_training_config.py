@@ -63,6 +63,8 @@ DEFAULTS = {
         "alpha": 16,
         "dropout": 0.05,
         "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
+        "use_rslora": False,
+        "use_dora": False,
     },
 }
 
@@ -98,6 +100,8 @@ ACCEPTED: dict[str, list[Any]] = {
     "lora.alpha": [1, 512],
     "lora.dropout": [0, 0.5],
     "lora.target_modules": ["all-linear", ["q_proj"], ["gate_proj", "up_proj"]],
+    "lora.use_rslora": [True, False],
+    "lora.use_dora": [True, False],
 }
 
 NOT_COUNTS = [0, -1, 1.0, 2.5, "2", True, None, [], "all"]
@@ -133,6 +137,8 @@ REFUSED: dict[str, list[Any]] = {
     "lora.alpha": [*NOT_COUNTS, -16],
     "lora.dropout": [1, 1.0, -0.1, "0.1", None],
     "lora.target_modules": [[], "q_proj", ["q_proj", ""], [3], None, "all_linear"],
+    "lora.use_rslora": ["true", 1, None],
+    "lora.use_dora": ["false", 0, None],
 }
 
 

@@ -89,11 +89,26 @@ def _metadata(facts: ModelFacts) -> dict[str, Any]:
         "base_model_relation": ("finetune" if merged else "adapter") if known else None,
         "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "text-generation",
-        "tags": ["lora", "software-engineering", *(["merged"] if merged else [])],
+        "tags": [*_tags(facts.manifest), "software-engineering", *(["merged"] if merged else [])],
         "datasets": hub_sources(facts.data) or None,
         "model-index": index or None,
     }
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _tags(manifest: Mapping[str, Any]) -> list[str]:
+    return ["lora", *(["dora"] if _has(manifest, "use_dora") else [])]
+
+
+def _adapter(manifest: Mapping[str, Any]) -> str:
+    """Return what kind of adapter it is, with its article."""
+    kind = "DoRA" if _has(manifest, "use_dora") else "LoRA"
+    scale = " with rsLoRA's scale" if _has(manifest, "use_rslora") else ""
+    return f"a {kind} adapter{scale}"
+
+
+def _has(manifest: Mapping[str, Any], key: str) -> bool:
+    return pick(manifest, "config", "training", "lora", key) is True
 
 
 def base_name(manifest: Mapping[str, Any]) -> str:
@@ -103,10 +118,11 @@ def base_name(manifest: Mapping[str, Any]) -> str:
 
 def _about(facts: ModelFacts) -> list[str]:
     base = plain(base_name(facts.manifest)) or f"a base whose name is {MISSING}"
+    adapter = _adapter(facts.manifest)
     what = (
-        f"The weights of {base}, with a LoRA adapter merged into them."
+        f"The weights of {base}, with {adapter} merged into them."
         if facts.kind == "merged"
-        else f"A LoRA adapter for {base}."
+        else f"{adapter[0].upper()}{adapter[1:]} for {base}."
     )
     found = branch(facts.manifest, "counts")
     trained, tokens, held = (amount(found.get(k)) for k in ("trained", "target_tokens", "held_out"))

@@ -197,13 +197,17 @@ class LoRAConfig:
     r: PositiveInt = 8
     """Rank of the adapter matrices."""
     alpha: PositiveInt = 16
-    """Scale: the adapter's output is multiplied by alpha / r."""
+    """Scale: the adapter's output is multiplied by alpha / r, under use_rslora by alpha / √r."""
     dropout: Fraction = 0.05
     """Dropout on the adapter's input while training."""
     target_modules: Annotated[list[Name], Field(min_length=1)] | Literal["all-linear"] = Field(
         default_factory=lambda: ["q_proj", "k_proj", "v_proj", "o_proj"]
     )
     """Names of the linear modules that get an adapter, or `all-linear` (all but the head)."""
+    use_rslora: bool = False
+    """Scale by alpha / √r instead of alpha / r (rsLoRA), so that a higher rank learns no slower."""
+    use_dora: bool = False
+    """Train the norms of the rows of adapted weights too (DoRA): slower, and merged as well."""
 
 
 @dataclass(config=STRICT, kw_only=True)

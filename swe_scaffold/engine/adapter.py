@@ -1,13 +1,11 @@
 """LoRA adapters: attached to a base, saved as and loaded from standard PEFT folders.
 
-An adapter's own config is read as data by us: its base, patterns and options never steer what is
-loaded.
+rsLoRA is another scale (Kalajdzievski, 2023); DoRA also learns the row norms of each adapted
+weight, its magnitudes (Liu et al., 2024). What they compute is PEFT's.
 """
 
 from __future__ import annotations
 
-import json
-import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,42 +14,29 @@ from typing import Any
 import torch
 
 from swe_scaffold.config import LoRAConfig
+from swe_scaffold.engine.adapter_config import CONFIG, KINDS, read_adapter_config
 from swe_scaffold.engine.model import PICKLES
 from swe_scaffold.errors import ConfigError, IntegrityError
 from swe_scaffold.files import atomic_write, write_json
 from swe_scaffold.terminal import show
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-_PLAIN = re.compile(r"[A-Za-z0-9_.]{1,200}")
-# What an adapter's config may say besides r, lora_alpha and target_modules: nothing that bears on
-# the numbers. Every other option must be off.
-_SILENT = {
-    "auto_mapping",
-    "base_model_name_or_path",
-    "bias",
-    "inference_mode",
-    "init_lora_weights",
-    "lora_alpha",
-    "lora_dropout",
-    "megatron_core",
-    "peft_type",
-    "peft_version",
-    "qalora_group_size",
-    "r",
-    "revision",
-    "target_modules",
-    "task_type",
-}
-# Other ways to begin (pissa, olora, loftq, ...) take a part out of the base's weights.
-_BASE_UNTOUCHED = (None, True, False, "gaussian", "eva", "orthogonal")
+WEIGHTS = "adapter_model.safetensors"
+_MAGNITUDE = ".lora_magnitude_vector"
 
 
 def attach(module: Any, lora: LoRAConfig, *, seed: int) -> Any:
     """Wrap a causal model with fresh adapters (float32, B zero, A drawn from `seed`).
 
     Raises:
-        ConfigError: A target names no linear module of this model.
+        ConfigError: A target names no linear module of this model, or DoRA a weight without norms.
     """
+    model = _wrap(module, lora, seed=seed)
+    if lora.use_dora:
+        _set_magnitudes(model)
+    return model
+
+
+def _wrap(module: Any, lora: LoRAConfig, *, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model
 
     options = LoraConfig(
@@ -60,12 +45,35 @@ def attach(module: Any, lora: LoRAConfig, *, seed: int) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=resolve_targets(module, lora.target_modules),
+        use_dora=lora.use_dora,
+        use_rslora=lora.use_rslora,
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft asks transformers for a property under its old name.
         warnings.simplefilter("ignore", FutureWarning)
         torch.manual_seed(seed)
         return get_peft_model(module, options)
+
+
+@torch.no_grad()
+def _set_magnitudes(model: Any) -> None:
+    """Make each magnitude its weight's row norms in float32, so that a fresh adapter does nothing.
+
+    PEFT rounds them to the base's dtype: on a bfloat16 base every logit would move at once.
+    """
+    from peft.utils.integrations import dequantize_module_weight
+
+    for name, layer in model.get_base_model().named_modules():
+        for dora in getattr(layer, "lora_magnitude_vector", {}).values():
+            weight_OI = dequantize_module_weight(layer.get_base_layer()).float()
+            norm_O = torch.linalg.norm(weight_OI, dim=1)
+            if not bool((norm_O > 0).all()):
+                raise ConfigError(
+                    f"DoRA divides by the norms of rows, and {name} has a row of zeros",
+                    where="training.lora.use_dora",
+                    hint="leave this module out of training.lora.target_modules, or DoRA off",
+                )
+            dora.weight.copy_(norm_O)
 
 
 def resolve_targets(module: Any, wanted: list[str] | str) -> list[str]:
@@ -127,42 +135,31 @@ def save_adapter(model: Any, folder: Path, *, base_name: str) -> None:
     write_json(folder / CONFIG, {key: plain[key] for key in sorted(plain)})
 
 
-def read_adapter_config(folder: Path) -> dict[str, Any]:
-    """Read an adapter's config as data.
+def read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Read an adapter's config and its tensors, which are of the kind that the config says.
 
     Raises:
-        IntegrityError: Missing, damaged, not LoRA, or targets that are not plain module names.
+        IntegrityError: They are not, or cannot be read.
     """
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise IntegrityError("is missing", where=str(path)) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"cannot be read: {error}", where=str(path)) from None
-    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise IntegrityError("is not a LoRA adapter", where=str(path))
-    targets = config.get("target_modules")
-    if (
-        not isinstance(targets, list)
-        or not targets
-        or not all(isinstance(name, str) and _PLAIN.fullmatch(name) for name in targets)
-    ):
+    config = read_adapter_config(folder)
+    tensors = read_tensors(folder / WEIGHTS)
+    ranks = {tuple(t.shape[:1]) for name, t in tensors.items() if ".lora_A." in name}
+    if ranks != {(config["r"],)}:
+        raise IntegrityError(f"not of rank {config['r']}", where=str(folder / WEIGHTS))
+    adapted = {name.partition(".lora_")[0] for name in tensors}
+    lengths = {name.removesuffix(_MAGNITUDE) for name in tensors if name.endswith(_MAGNITUDE)}
+    if config["use_dora"] and (without := sorted(adapted - lengths)):
         raise IntegrityError(
-            "target_modules must be a list of plain module names (patterns are not run)",
-            where=str(path),
+            f"the config says use_dora, but {show(without[0])} has no magnitudes",
+            where=str(folder / WEIGHTS),
+            hint="the files are of two adapters, or were saved without their magnitudes",
         )
-    for key in ("r", "lora_alpha"):
-        if type(config.get(key)) is not int or config[key] < 1:
-            raise IntegrityError(f"{key} must be a positive integer", where=str(path))
-    on = [key for key, value in config.items() if value and key not in _SILENT]
-    if config.get("bias", "none") != "none":
-        on.append("bias")
-    if config.get("init_lora_weights") not in _BASE_UNTOUCHED:
-        on.append("init_lora_weights")
-    if on:
-        raise IntegrityError(f"{show(on[0], width=60)} is not supported here", where=str(path))
-    return config
+    if lengths and not config["use_dora"]:
+        raise IntegrityError(
+            "holds DoRA's magnitudes, and the config does not say use_dora",
+            where=str(folder / WEIGHTS),
+        )
+    return config, tensors
 
 
 def load_adapter(module: Any, folder: Path) -> Any:
@@ -171,19 +168,16 @@ def load_adapter(module: Any, folder: Path) -> Any:
     Raises:
         IntegrityError: Pickled, missing, misshapen, renamed or non-finite tensors.
     """
-    config = read_adapter_config(folder)
-    tensors = read_tensors(folder / WEIGHTS)
-    ranks = {tuple(t.shape[:1]) for name, t in tensors.items() if ".lora_A." in name}
-    if ranks != {(config["r"],)}:
-        raise IntegrityError(f"not of rank {config['r']}", where=str(folder / WEIGHTS))
+    config, tensors = read_adapter(folder)
     lora = LoRAConfig(
         r=config["r"],
         alpha=config["lora_alpha"],
         dropout=0.0,
         target_modules=config["target_modules"],
+        **{key: config[key] for key in KINDS},
     )
     try:
-        model = attach(module, lora, seed=0)
+        model = _wrap(module, lora, seed=0)
     except ConfigError as error:
         raise IntegrityError(
             f"the adapter does not fit this base: {error.message}", where=str(folder)

@@ -79,16 +79,16 @@ def compare_weights(reference: Any, merged: Any, *, where: str) -> tuple[int, in
     """
     found = dict(merged.state_dict())
     compared = adapted = 0
-    for name, weight, delta in _expected(reference):
+    for name, weight, wanted in _expected(reference):
         other = found.pop(name, None)
         if other is None or other.shape != weight.shape:
             raise IntegrityError(f"tensor {show(name)} is missing or misshapen", where=where)
-        if problem := _difference(weight, delta, other):
+        if problem := _difference(weight, wanted, other):
             raise IntegrityError(
                 f"tensor {show(name)} is not base + adapter: {problem}", where=where
             )
         compared += 1
-        adapted += delta is not None
+        adapted += wanted is not None
     if found:
         raise IntegrityError(f"tensor {show(min(found))} is none of the base's", where=where)
     return compared, adapted
@@ -217,31 +217,39 @@ def _logits(model: Any, ids: torch.Tensor, places: torch.Tensor) -> torch.Tensor
 
 
 def _expected(reference: Any) -> Iterator[tuple[str, torch.Tensor, torch.Tensor | None]]:
-    """Yield each tensor of the base with what its adapter adds to it."""
+    """Yield each tensor of the base, and what its adapter makes of it, in float32."""
     base = reference.get_base_model()
-    deltas: Mapping[str, Any] = {
+    layers: Mapping[str, Any] = {
         f"{name}.base_layer.weight": module
         for name, module in base.named_modules()
         if hasattr(module, "get_delta_weight")
     }
     for name, weight in base.state_dict().items():
         if ".lora_" not in name:
-            layer = deltas.get(name)
-            delta = None if layer is None else layer.get_delta_weight("default")
-            yield name.replace(".base_layer.", "."), weight, delta
+            layer = layers.get(name)
+            wanted = None if layer is None else _adapted(layer, weight.float())
+            yield name.replace(".base_layer.", "."), weight, wanted
 
 
-def _difference(weight: torch.Tensor, delta: torch.Tensor | None, other: torch.Tensor) -> str:
-    """Say how a tensor differs from what it must be; empty where it does not."""
-    if delta is None:
+def _adapted(layer: Any, weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight with its adapter, as PEFT merges the two."""
+    variant = layer.lora_variant.get("default")
+    if variant is None:
+        return weight + layer.get_delta_weight("default").float()
+    adapted: torch.Tensor = variant.merge_safe(layer, "default", weight)
+    return adapted
+
+
+def _difference(weight: torch.Tensor, exact: torch.Tensor | None, other: torch.Tensor) -> str:
+    """Say how a tensor differs from `exact`, or from the base's; empty where it does not."""
+    if exact is None:
         same = torch.equal(weight.to(other.dtype), other)
         return "" if same else "it has no adapter, and yet it differs from the base"
-    exact = weight.float() + delta.float()
     wanted = exact.to(other.dtype)
     gap = (other.float() - wanted.float()).abs()
     largest = float(gap.nan_to_num(nan=math.inf).max())
     if other.dtype == torch.float32:
-        scale = float(weight.abs().max()) + float(delta.abs().max())
+        scale = float(weight.abs().max()) + float((exact - weight).abs().max())
         allowed = 8 * torch.finfo(torch.float32).eps * scale
         return "" if largest <= allowed else f"off by {largest:.3g}, {allowed:.3g} is rounding"
     ulp = torch.finfo(other.dtype).eps * wanted.float().abs() + torch.finfo(other.dtype).tiny

@@ -1,13 +1,15 @@
 """An adapter added to its base's weights: files to files, a shard at a time.
 
-W' = W + (alpha / r) · B A (LoRA: Hu et al., 2021, section 4.1), computed in float32 and cast once.
-Every other tensor stays as the base has it. Whether the result is equal to base + adapter is shown
-by `equality`.
+W' = W + s · B A, with s = alpha / r (LoRA: Hu et al., 2021, section 4.1) or alpha / √r (rsLoRA:
+Kalajdzievski, 2023); DoRA (Liu et al., 2024, section 4.1) then gives each row of W' the length that
+it learnt. Computed in float32 and cast once. Every other tensor stays as the base has it. Whether
+the result is equal to base + adapter is shown by `equality`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from typing import Any
 
 import torch
 
-from swe_scaffold.engine.adapter import WEIGHTS, read_adapter_config, read_tensors
+from swe_scaffold.engine.adapter import WEIGHTS, read_adapter
+from swe_scaffold.engine.adapter_config import read_adapter_config
 from swe_scaffold.engine.devices import DTYPES, out_of_memory
 from swe_scaffold.engine.model import INDEX, WEIGHT_PATTERNS, require_safetensors
 from swe_scaffold.engine.model import WEIGHTS as SINGLE
@@ -25,6 +28,8 @@ from swe_scaffold.hub import resolve_model_folder
 from swe_scaffold.terminal import show
 
 _PREFIX = "base_model.model."
+# What an adapter has for each weight, and how many axes it has there.
+_PARTS = {"A": 2, "B": 2, "magnitude_vector": 1}
 # How safetensors writes the dtypes that can be cast.
 _FLOATS = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 
@@ -195,7 +200,10 @@ def _merged(
             f"{tuple(weight.shape)}",
             where=str(tensor.file),
         )
-    total = weight.float().add_((b_OR @ a_RI).mul_(scale)).to(tensor.dtype)
+    total_OI = weight.float().add_((b_OR @ a_RI).mul_(scale))
+    if "magnitude_vector" in pair:
+        total_OI = _with_lengths(tensor, total_OI, pair["magnitude_vector"].float())
+    total = total_OI.to(tensor.dtype)
     if not bool(torch.isfinite(total).all()):
         raise IntegrityError(
             f"the merged {show(tensor.name)} is beyond what {_name(tensor.dtype)} holds",
@@ -203,6 +211,20 @@ def _merged(
             hint="choose another --dtype",
         )
     return total
+
+
+def _with_lengths(
+    tensor: PlannedTensor, weight_OI: torch.Tensor, length_O: torch.Tensor
+) -> torch.Tensor:
+    """Give each row the length that DoRA learnt for it."""
+    norm_O = torch.linalg.norm(weight_OI, dim=1)
+    if length_O.shape != norm_O.shape or not bool((norm_O > 0).all()):
+        problem = "has a row of zeros" if length_O.shape == norm_O.shape else "has other rows"
+        raise IntegrityError(
+            f"the magnitudes do not fit {show(tensor.name)}, which {problem}",
+            where=str(tensor.file),
+        )
+    return weight_OI.mul_((length_O / norm_O).unsqueeze(1))
 
 
 def _read(tensor: PlannedTensor) -> torch.Tensor:
@@ -252,18 +274,17 @@ def _shards(tensors: Sequence[PlannedTensor], most: int) -> Iterator[tuple[Plann
 
 
 def _pairs(adapter: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the two matrices of each adapted weight, by the weight's name."""
+    """Return the matrices of each adapted weight, and its magnitudes, by the weight's name."""
     pairs: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in read_tensors(adapter / WEIGHTS).items():
-        module, _, side = name.removesuffix(".weight").rpartition(".lora_")
-        whole = module.startswith(_PREFIX) and side in ("A", "B") and tensor.ndim == 2
-        if not whole:
+    for name, tensor in read_adapter(adapter)[1].items():
+        module, _, part = name.removesuffix(".weight").rpartition(".lora_")
+        if not module.startswith(_PREFIX) or _PARTS.get(part) != tensor.ndim:
             raise IntegrityError(
                 f"tensor {show(name)} is no LoRA matrix", where=str(adapter / WEIGHTS)
             )
-        pairs.setdefault(f"{module.removeprefix(_PREFIX)}.weight", {})[side] = tensor
+        pairs.setdefault(f"{module.removeprefix(_PREFIX)}.weight", {})[part] = tensor
     for name, pair in pairs.items():
-        if len(pair) != 2:
+        if not {"A", "B"} <= set(pair):
             raise IntegrityError(
                 f"the adapter of {show(name)} lacks a matrix", where=str(adapter / WEIGHTS)
             )
@@ -272,7 +293,8 @@ def _pairs(adapter: Path) -> dict[str, dict[str, torch.Tensor]]:
 
 def _scale(adapter: Path) -> float:
     config = read_adapter_config(adapter)
-    return float(config["lora_alpha"] / config["r"])
+    rank = math.sqrt(config["r"]) if config["use_rslora"] else config["r"]
+    return float(config["lora_alpha"] / rank)
 
 
 def _name(dtype: torch.dtype | None) -> str:

@@ -229,7 +229,8 @@ def _adapter_sha256(model: ModelReference) -> str | None:
     """Return the hash of an adapter's weights and options."""
     if model.adapter is None:
         return None
-    from swe_scaffold.engine.adapter import CONFIG, WEIGHTS
+    from swe_scaffold.engine.adapter import WEIGHTS
+    from swe_scaffold.engine.adapter_config import CONFIG
 
     return key_of(file_entries(model.adapter, (WEIGHTS, CONFIG)))
 

@@ -157,9 +157,12 @@ def _about_adapter(training: TrainingConfig, model: Any, chosen: Chosen) -> Iter
     from swe_scaffold.engine.adapter import adapter_size
 
     targets, trained, parameters = adapter_size(model)
-    yield chosen(
-        "lora.r", training.lora.r, f"alpha {training.lora.alpha}, dropout {training.lora.dropout:g}"
-    )
+    lora = training.lora
+    yield chosen("lora.r", lora.r, f"alpha {lora.alpha}, dropout {lora.dropout:g}")
+    if lora.use_rslora:
+        yield chosen("lora.use_rslora", "yes", f"scale {lora.alpha}/√{lora.r}")
+    if lora.use_dora:
+        yield chosen("lora.use_dora", "yes", "the norms of the rows are trained too")
     yield chosen(
         "lora.target_modules",
         ", ".join(targets),

@@ -109,15 +109,21 @@ def make_model(name: str = "qwen2-tied", *, seed: int = 0) -> Any:
     return model.float().eval().requires_grad_(False)
 
 
-def with_adapter(model: Any, *, dropout: float = 0.0, seed: int = 3) -> Any:
-    """The model under an adapter that does something: B is not zero."""
-    lora = LoRAConfig(r=3, alpha=6, dropout=dropout, target_modules="all-linear")
-    wrapped = attach(model, lora, seed=seed)
+def with_adapter(model: Any, *, dropout: float = 0.0, seed: int = 3, **kind: bool) -> Any:
+    """The model under an adapter that does something: B is not zero, magnitudes are not norms."""
+    lora = LoRAConfig(r=3, alpha=6, dropout=dropout, target_modules="all-linear", **kind)
+    return stirred(attach(model, lora, seed=seed), seed=seed)
+
+
+def stirred(wrapped: Any, *, seed: int = 3) -> Any:
+    """A PEFT model whose adapter has been trained, as it were."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in sorted(wrapped.named_parameters()):
             if "lora_B" in name:
                 tensor.normal_(std=0.2, generator=generator)
+            if "magnitude" in name:
+                tensor.mul_(0.5 + torch.rand(tensor.shape, generator=generator))
     return wrapped
 
 

@@ -16,15 +16,14 @@ import torch
 
 from swe_scaffold.config import LoRAConfig
 from swe_scaffold.engine.adapter import (
-    CONFIG,
     WEIGHTS,
     adapter_tensors,
     attach,
     load_adapter,
-    read_adapter_config,
     resolve_targets,
     save_adapter,
 )
+from swe_scaffold.engine.adapter_config import CONFIG, read_adapter_config
 from swe_scaffold.errors import ConfigError, IntegrityError
 from tests.engine.shapes import make_model, with_adapter
 
@@ -182,8 +181,10 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "rank of another file": ({"r": 2}, "not of rank 2"),
     "rank beyond memory": ({"r": 10**12}, "not of rank 1000000000000"),
     "alpha missing": ({"lora_alpha": None}, "lora_alpha must be a positive integer"),
-    "dora": ({"use_dora": True}, "use_dora is not supported"),
-    "rslora": ({"use_rslora": True}, "use_rslora is not supported"),
+    "dora without magnitudes": ({"use_dora": True}, "says use_dora, but .* has no magnitudes"),
+    "dora as a number": ({"use_dora": 1}, "use_dora must be true or false"),
+    "rslora as text": ({"use_rslora": "yes"}, "use_rslora must be true or false"),
+    "rslora as null": ({"use_rslora": None}, "use_rslora must be true or false"),
     "bias": ({"bias": "all"}, "bias is not supported"),
     "rank pattern": ({"rank_pattern": {"q_proj": 2}}, "rank_pattern is not supported"),
     "layers": ({"layers_to_transform": [0]}, "layers_to_transform is not supported"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,12 +23,17 @@ def one_thread() -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, rows and their hold-out, and a run: not to be changed."""
     place = tmp_path_factory.mktemp("made")
+    train_in(place)
+    evaluate_model(place / "run", place / "rows.test.jsonl", compare_base=True)
+    return place
+
+
+def train_in(place: Path, **training: Any) -> None:
+    """Write a model, rows and their hold-out, and train a run."""
     model = tiny_model(place, tiny_tokenizer(place), hidden=16)
     model.rename(place / "model")
     data = write_split(place / "rows.jsonl", examples(0, 12), examples(12, 18))
-    train(make_config(place / "model", place / "run"), data)
-    evaluate_model(place / "run", place / "rows.test.jsonl", compare_base=True)
-    return place
+    train(make_config(place / "model", place / "run", **training), data)
 
 
 @pytest.fixture

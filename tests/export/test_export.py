@@ -204,9 +204,9 @@ def test_a_wrong_merge_within_one_unit_of_rounding_is_told() -> None:
     weight, delta = torch.ones(64, 64), 0.004 * torch.rand(64, 64, generator=generator)
     for dtype in (torch.bfloat16, torch.float16):
         right = (weight + delta).to(dtype)
-        assert _difference(weight, delta, right) == ""
+        assert _difference(weight, weight + delta, right) == ""
     wrong = (weight + 1.2 * delta).to(torch.bfloat16)
-    assert "elements are rounded otherwise" in _difference(weight, delta, wrong)
+    assert "elements are rounded otherwise" in _difference(weight, weight + delta, wrong)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -522,6 +522,30 @@ def lora_target_modules(kit: Kit) -> None:
     assert not list((kit.place / "typo").glob("run.json"))
 
 
+def lora_use_rslora(kit: Kit) -> None:
+    plain, scaled = (
+        kit.run(f"{on}", lora={"use_rslora": on, "dropout": 0.0}) for on in (False, True)
+    )
+    assert read_json(scaled / "adapter_config.json")["use_rslora"] is True
+    first, second = steps(plain)[0], steps(scaled)[0]
+    # B is zero at first: the same loss, and a gradient that grows by √r, which is 2.
+    assert first["loss"] == second["loss"]
+    assert second["grad_norm"] == pytest.approx(2 * first["grad_norm"], rel=1e-3)
+
+
+def lora_use_dora(kit: Kit) -> None:
+    plain, dora = (kit.run(f"{on}", lora={"use_dora": on, "dropout": 0.0}) for on in (False, True))
+    assert read_json(dora / "adapter_config.json")["use_dora"] is True
+    lengths = {name: t for name, t in adapter(dora).items() if "lora_magnitude_vector" in name}
+    assert len(lengths) == len(adapter(plain)) / 2
+    weights = tensors(kit.model / "model.safetensors")
+    for name, length in lengths.items():
+        weight = weights[name.removeprefix("base_model.model.").rpartition(".")[0] + ".weight"]
+        assert not torch.equal(length, torch.linalg.norm(weight, dim=1))
+    assert steps(plain)[0]["loss"] == steps(dora)[0]["loss"]
+    assert losses(plain)[-1] != losses(dora)[-1]
+
+
 PROOFS: dict[str, Callable[[Kit], None]] = {
     **{
         f"training.{proof.__name__}": proof
@@ -538,6 +562,8 @@ PROOFS: dict[str, Callable[[Kit], None]] = {
     "training.lora.alpha": lora_alpha,
     "training.lora.dropout": lora_dropout,
     "training.lora.target_modules": lora_target_modules,
+    "training.lora.use_rslora": lora_use_rslora,
+    "training.lora.use_dora": lora_use_dora,
 }
 
 
