@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from swe_scaffold.config import TrainingConfig
+from swe_scaffold.config import Quantization, TrainingConfig
 from swe_scaffold.errors import IntegrityError, ScaffoldError, UsageError
 from swe_scaffold.jsonl import loads_strict
 from swe_scaffold.manifest import read_manifest, verify_files
@@ -28,7 +28,8 @@ class ModelReference:
     """A model folder or hub id, or an adapter with its base and its past.
 
     A merged model is its own base, and keeps the past of its adapter. `tokenizer` holds the hashes
-    of the tokenizer and of the template the adapter was trained with.
+    of the tokenizer and of the template the adapter was trained with. `quantization` is that of the
+    base while the adapter was trained, and so while it is used.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelReference:
     trained: frozenset[str] = frozenset()
     max_length: int = TrainingConfig().max_length
     min_prompt_tokens: int = TrainingConfig().min_prompt_tokens
+    quantization: Quantization = "none"
 
 
 def is_adapter(model: str) -> bool:
@@ -103,7 +105,16 @@ def _own_adapter(folder: Path, name: str, base: str | None) -> ModelReference:
             adapter=folder,
             base_sha256=str(entry["sha256"]),
             adapter_sha256=str(manifest["files"][WEIGHTS]["sha256"]),
+            quantization=_quantization(manifest),
         )
+
+
+def _quantization(manifest: Mapping[str, Any]) -> Quantization:
+    found = manifest["config"]["training"].get("quantization", "none")
+    for known in get_args(Quantization):
+        if found == known:
+            return known  # type: ignore[no-any-return]
+    raise ValueError(f"quantization {found!r}")
 
 
 def _merged(folder: Path, name: str) -> ModelReference | None:

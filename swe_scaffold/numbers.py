@@ -65,6 +65,11 @@ class Estimate:
         return self.high < 0 or self.low > 0
 
 
+def precision(dtype: str, quantization: object) -> str:
+    """Say in what a model computes: its dtype, and the bits of its base where they are fewer."""
+    return dtype if quantization in ("none", None) else f"{dtype}, base in {quantization}"
+
+
 def claim(comparison: Mapping[str, Any]) -> Kind:
     """Return what an interval supports: better, worse, none shown, or silent without one."""
     effect = Estimate.read(comparison.get("effect"))

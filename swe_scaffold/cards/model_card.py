@@ -107,6 +107,12 @@ def _adapter(manifest: Mapping[str, Any]) -> str:
     return f"a {kind} adapter{scale}"
 
 
+def _quantization(manifest: Mapping[str, Any]) -> str:
+    """Return in what the base was quantised while the adapter was trained; empty if it was not."""
+    found = wording(manifest, "config", "training", "quantization")
+    return "" if found == "none" else found
+
+
 def _has(manifest: Mapping[str, Any], key: str) -> bool:
     return pick(manifest, "config", "training", "lora", key) is True
 
@@ -124,6 +130,8 @@ def _about(facts: ModelFacts) -> list[str]:
         if facts.kind == "merged"
         else f"{adapter[0].upper()}{adapter[1:]} for {base}."
     )
+    if bits := _quantization(facts.manifest):
+        what += f" It was trained with the base in 4 bits ({plain(bits)})."
     found = branch(facts.manifest, "counts")
     trained, tokens, held = (amount(found.get(k)) for k in ("trained", "target_tokens", "held_out"))
     steps = amount(pick(facts.manifest, "result", "steps"))

@@ -16,6 +16,7 @@ from swe_scaffold.numbers import (
     percent,
     pick,
     point,
+    precision,
     shown,
     texts,
     whole,
@@ -98,6 +99,11 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     return texts(report.get("notes"))
 
 
+def _precision(report: Mapping[str, Any]) -> str:
+    quantization = wording(report, "model", "quantization") or None
+    return precision(told(report, "model", "dtype"), quantization and plain(quantization))
+
+
 def _report(report: Mapping[str, Any]) -> list[str]:
     unit = pick(report, "settings", "cluster_by")
     rows, scored = (whole(pick(report, "data", key)) for key in ("rows", "scored"))
@@ -110,7 +116,7 @@ def _report(report: Mapping[str, Any]) -> list[str]:
         f"### On {plain(file_name(report))}",
         "",
         f"{ledger}; SHA-256 of the file {digest(pick(report, 'data', 'sha256'))}; "
-        f"{told(report, 'model', 'dtype')} on {told(report, 'model', 'device')}. "
+        f"{_precision(report)} on {told(report, 'model', 'device')}. "
         f"Intervals: clusters are each row's {plain(unit) if unit else MISSING}.",
     ]
     found = [

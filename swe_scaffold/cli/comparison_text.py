@@ -7,6 +7,7 @@ from typing import Any
 
 from swe_scaffold.cli.evaluation_text import comparison_lines, control_lines
 from swe_scaffold.cli.tables import number, place, table
+from swe_scaffold.numbers import precision
 
 MOST_LINES = 15
 TITLES = {
@@ -37,7 +38,8 @@ def comparison_text(report: Mapping[str, Any]) -> str:
 
 def _model(about: Mapping[str, Any]) -> str:
     model = about["model"]
-    return f"{place(model['name'])}, {model['dtype']} on {model['device']}"
+    numbers = precision(model["dtype"], model.get("quantization"))
+    return f"{place(model['name'])}, {numbers} on {model['device']}"
 
 
 def _model_lines(model: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from swe_scaffold.cli.tables import counts, level, number, place, table
+from swe_scaffold.numbers import precision
 
 
 def evaluation_text(report: Mapping[str, Any]) -> str:
@@ -18,8 +19,8 @@ def evaluation_text(report: Mapping[str, Any]) -> str:
             rows += _summary_rows(name, report[name])
     unit = report["settings"]["cluster_by"]
     lines = [
-        f"model: {place(model['name'])}  base: {place(model['base'])}  {model['dtype']} on "
-        f"{model['device']}",
+        f"model: {place(model['name'])}  base: {place(model['base'])}  "
+        f"{precision(model['dtype'], model.get('quantization'))} on {model['device']}",
         f"rows: {data['rows']} = scored {data['scored']} + skipped "
         f"{sum(data['skipped'].values())} ({counts(data['skipped'])})",
         "",

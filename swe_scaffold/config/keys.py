@@ -17,6 +17,7 @@ Name = Annotated[str, Field(pattern=r"\S")]
 SaveStrategy = Literal["no", "steps", "epoch"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantization = Literal["none", "nf4"]
 ClusterBy = Literal["group", "repo", "row"]
 SplitBy = Literal["auto", "repo", "row"]
 RowStageName = Literal[
@@ -261,6 +262,9 @@ class TrainingConfig:
     dtype: Dtype = "auto"
     """Base weights: auto is bfloat16 on CUDA devices that have it, float32 elsewhere; adapters are
     float32. The older key `fp16` is read too: true is float16, false is auto."""
+    quantization: Quantization = "none"
+    """Linear modules of the base in 4 bits: nf4 (QLoRA; needs the extra `quantized`), computed in
+    bfloat16."""
     max_length: Annotated[int, Field(ge=16)] = 4096
     """Most tokens per row; prompts are shortened to fit, responses never are."""
     min_prompt_tokens: Annotated[int, Field(ge=0)] = 128
@@ -301,6 +305,9 @@ class EvaluationConfig:
     dtype: Dtype = "auto"
     """Weights while scoring: auto is float32 on CPU and MPS, bfloat16 on CUDA; the softmax is
     always float32."""
+    quantization: Literal["auto", "none", "nf4"] = "auto"
+    """The base while scoring: auto is as the adapter was trained on it, and none for a model
+    without one."""
     cluster_by: ClusterBy = "group"
     """The independent unit of the intervals."""
     iterations: PositiveInt = 9999

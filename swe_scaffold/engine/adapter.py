@@ -16,6 +16,7 @@ import torch
 from swe_scaffold.config import LoRAConfig
 from swe_scaffold.engine.adapter_config import CONFIG, KINDS, read_adapter_config
 from swe_scaffold.engine.model import PICKLES
+from swe_scaffold.engine.quantization import no_fetched_kernels, parameter_count
 from swe_scaffold.errors import ConfigError, IntegrityError
 from swe_scaffold.files import atomic_write, write_json
 from swe_scaffold.terminal import show
@@ -37,7 +38,8 @@ def attach(module: Any, lora: LoRAConfig, *, seed: int) -> Any:
 
 
 def _wrap(module: Any, lora: LoRAConfig, *, seed: int) -> Any:
-    from peft import LoraConfig, get_peft_model
+    with no_fetched_kernels():
+        from peft import LoraConfig, get_peft_model
 
     options = LoraConfig(
         task_type="CAUSAL_LM",
@@ -105,7 +107,7 @@ def adapter_size(model: Any) -> tuple[list[str], int, int]:
     """Return the names that have an adapter, its parameters, and those of base and adapter."""
     targets = sorted(model.peft_config["default"].target_modules)
     trained = sum(tensor.numel() for tensor in model.parameters() if tensor.requires_grad)
-    return targets, trained, sum(tensor.numel() for tensor in model.parameters())
+    return targets, trained, parameter_count(model)
 
 
 def adapter_tensors(model: Any) -> dict[str, torch.Tensor]:

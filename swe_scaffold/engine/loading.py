@@ -32,7 +32,9 @@ def load_model(model: ModelReference, *, dtype: str = "auto", offline: bool = Fa
         EnvironmentFailure: A hub id that cannot be fetched.
         OutOfMemory: The weights do not fit.
     """
-    base = load_base(model.base, choose_device(dtype), offline=offline)
+    base = load_base(
+        model.base, choose_device(dtype), offline=offline, quantization=model.quantization
+    )
     return _with_adapter(model, base)
 
 
@@ -57,7 +59,7 @@ class LastBase:
             files: The files of its base, where they were found before.
         """
         last, self._last = self._last, None
-        if last is not None and last.reference.base == model.base:
+        if last is not None and _base_of(last.reference) == _base_of(model):
             if last.reference.adapter == model.adapter:
                 self._last = last
                 return last
@@ -67,9 +69,19 @@ class LastBase:
         else:
             # Before the next is loaded: two need not fit.
             last = None
-            base = load_base(model.base, self._device, offline=self._offline, files=files)
+            base = load_base(
+                model.base,
+                self._device,
+                offline=self._offline,
+                files=files,
+                quantization=model.quantization,
+            )
         self._last = _with_adapter(model, base)
         return self._last
+
+
+def _base_of(model: ModelReference) -> tuple[str, str]:
+    return model.base, model.quantization
 
 
 def _with_adapter(model: ModelReference, base: BaseModel) -> LoadedModel:

@@ -8,13 +8,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from swe_scaffold.config import Quantization
+from swe_scaffold.engine import quantization as bits
 from swe_scaffold.engine.devices import Device, out_of_memory
 from swe_scaffold.errors import IntegrityError, ScaffoldError
 from swe_scaffold.files import sha256_file
@@ -41,13 +43,17 @@ class BaseFiles:
 
 @dataclass(frozen=True, slots=True)
 class BaseModel:
-    """A loaded base model and what identifies it; `sha256` covers config and all weight files."""
+    """A loaded base model and what identifies it; `sha256` covers config and all weight files.
+
+    `quantization` is that of the loaded module; the files are never quantised.
+    """
 
     module: Any
     name: str
     folder: Path
     sha256: str
     device: Device
+    quantization: Quantization = "none"
 
     @property
     def vocab_size(self) -> int:
@@ -85,7 +91,12 @@ def find_base(name: str, *, offline: bool = False) -> BaseFiles:
 
 
 def load_base(
-    name: str, device: Device, *, offline: bool = False, files: BaseFiles | None = None
+    name: str,
+    device: Device,
+    *,
+    offline: bool = False,
+    files: BaseFiles | None = None,
+    quantization: Quantization = "none",
 ) -> BaseModel:
     """Load a causal language model from a local folder or a hub id, frozen and in evaluation mode.
 
@@ -94,20 +105,28 @@ def load_base(
         device: Where to, and in which dtype.
         offline: Never ask the network.
         files: What `find_base` found under this name, so that nothing is hashed twice.
+        quantization: Of the linear modules, in memory.
 
     Raises:
         IntegrityError: Pickled or missing weights, missing, renamed, damaged or non-finite tensors,
             or a folder that wants its own code run.
-        EnvironmentFailure: A hub id that cannot be fetched.
+        EnvironmentFailure: A hub id that cannot be fetched, or a device that cannot quantise.
+        MissingExtra: What quantises is not installed.
         OutOfMemory: The weights do not fit.
     """
+    bits.require_quantizer(quantization, device)
     found = files or find_base(name, offline=offline)
     with out_of_memory(f"loading {show(name)}"):
-        module = _load(found.folder, device)
+        if quantization == "none":
+            module = _load(found.folder, device, {})
+            module.to(device.name)
+        else:
+            module = _load(found.folder, device, bits.loading_options(device))
+            bits.keep_one_path(module)
+            bits.require_faithful(module, require_safetensors(found.folder))
         _require_finite(module, found.folder)
-        module.requires_grad_(False)
-        module.to(device.name).eval()
-    return BaseModel(module, name, found.folder, found.sha256, device)
+        module.requires_grad_(False).eval()
+    return BaseModel(module, name, found.folder, found.sha256, device, quantization)
 
 
 def _context_length(folder: Path) -> int | None:
@@ -146,7 +165,7 @@ def declared_sizes(name: str, *, offline: bool = False) -> tuple[int | None, int
     return embeddings, positions
 
 
-def _load(folder: Path, device: Device) -> Any:
+def _load(folder: Path, device: Device, options: Mapping[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
@@ -157,6 +176,7 @@ def _load(folder: Path, device: Device) -> Any:
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
+                **options,
             )
     except (ScaffoldError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -238,9 +258,9 @@ def _refuse_foreign_ways(folder: Path) -> None:
         raise IntegrityError("names weights of its own (transformers_weights)", where=str(path))
     if config.get("quantization_config"):
         raise IntegrityError(
-            "the weights are quantised, which is not supported here",
+            "the stored weights are quantised, which is not supported here",
             where=str(path),
-            hint="use the model's unquantised weights",
+            hint="use the model's unquantised weights; training.quantization loads them in 4 bits",
         )
 
 

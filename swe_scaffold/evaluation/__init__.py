@@ -30,6 +30,7 @@ from swe_scaffold.executors import workers
 from swe_scaffold.files import folder_lock, remove_leftovers, require_writable, safe_name
 from swe_scaffold.manifest import file_entries
 from swe_scaffold.models import ModelReference, find_model, is_adapter, renderer_of
+from swe_scaffold.numbers import precision
 from swe_scaffold.sources.examples import read_examples
 from swe_scaffold.terminal import Reporter, show
 
@@ -110,6 +111,8 @@ def evaluate_models(  # noqa: PLR0913 one argument per flag of the command
         if compare_base and reference.adapter is None:
             raise UsageError("there is no adapter to compare with its base", where=reference.name)
     settings, file = config or EvaluationConfig(), read_examples(data)
+    if settings.quantization != "auto":
+        references = [replace(one, quantization=settings.quantization) for one in references]
     plan = Plan(
         file=file,
         settings=settings,
@@ -141,6 +144,7 @@ class _Session:
         """Return each model with its files and renderer, and limits that all of them share."""
         from swe_scaffold.engine.devices import choose_device
         from swe_scaffold.engine.model import find_base
+        from swe_scaffold.engine.quantization import require_quantizer
 
         renderers = [
             renderer_of(one, offline=self.plan.offline, trust_template=self.plan.trust_template)
@@ -157,6 +161,8 @@ class _Session:
         max_length = min([*contexts, *(one.max_length for one in tuned)])
         floor = max(one.min_prompt_tokens for one in tuned)
         device = choose_device(self.plan.settings.dtype)
+        for one in references:
+            require_quantizer(one.quantization, device)
         subjects = []
         for one, renderer in zip(references, renderers, strict=True):
             model = replace(one, max_length=max_length, min_prompt_tokens=floor)
@@ -169,11 +175,12 @@ class _Session:
                 max_length,
                 floor,
                 device.name,
-                device.dtype_name,
+                precision(device.dtype_name, one.quantization),
             )
             sha256 = files[one.base].sha256
             self.plan.reporter.say(
-                f"base: {show(one.base)} (sha256 {sha256[:12]}), {device.dtype_name}"
+                f"base: {show(one.base)} (sha256 {sha256[:12]}), "
+                f"{precision(device.dtype_name, one.quantization)}"
             )
             subjects.append(Subject(model, files[one.base], renderer, key))
         return subjects

@@ -50,6 +50,7 @@ def report_of(facts: Facts, scores: Sequence[ExampleScore], *, key: str) -> dict
             "base_sha256": subject.files.sha256,
             "device": device.name,
             "dtype": device.dtype_name,
+            "quantization": subject.model.quantization,
         },
         "data": {
             "path": str(file.path),

@@ -12,7 +12,7 @@ How weights are added and compared is the engine's; what the cards say is writte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,9 @@ def _export_merged(job: _Job, rows: ProofRows) -> dict[str, Any]:
         offline=options.offline,
     )
     require_space(job.output, plan.bytes)
-    reference = load_model(job.target, dtype=plan.reference_dtype, offline=options.offline)
+    # What is merged into is what is stored, and that is never quantised.
+    stored = replace(job.target, quantization="none")
+    reference = load_model(stored, dtype=plan.reference_dtype, offline=options.offline)
     reporter.say(f"base: {show(job.target.base)} (sha256 {reference.base.sha256[:12]})")
     with atomic_folder(job.output) as folder:
         with reporter.progress("merging", len(plan.shards), unit="weight files") as track:
@@ -183,9 +185,18 @@ def _export_merged(job: _Job, rows: ProofRows) -> dict[str, Any]:
             "bytes": plan.bytes,
             "rows": rows.entry(),
             "proof": asdict(proof.equality),
-            "notes": [*rows.notes, *proof.notes],
+            "notes": [*rows.notes, *proof.notes, *_about_base(job.target)],
         }
         return describe(folder, job.output.name, "merged", job.material, facts, proof.model_sha256)
+
+
+def _about_base(target: ModelReference) -> list[str]:
+    if target.quantization == "none":
+        return []
+    return [
+        f"the adapter was trained on its base in {target.quantization}, and is merged into the "
+        "stored weights, which compute otherwise: the evaluations of the run are not of this model"
+    ]
 
 
 def _command(job: _Job) -> list[str]:

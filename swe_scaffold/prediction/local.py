@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from swe_scaffold.engine.sampling import Sampling
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.models import find_model, renderer_of
+from swe_scaffold.numbers import precision
 from swe_scaffold.prediction.answers import Answer, NoAnswer, Reply, Wanted
 from swe_scaffold.prediction.questions import Question
 from swe_scaffold.rendering import Encoded, Renderer
@@ -52,6 +53,7 @@ class LocalModel:
             "template_sha256": self.renderer.template_sha256,
             "device": base.device.name,
             "dtype": base.device.dtype_name,
+            "quantization": base.quantization,
             "context": self.context,
             "min_prompt_tokens": reference.min_prompt_tokens,
         }
@@ -170,7 +172,8 @@ def load_local(  # noqa: PLR0913 one argument per option of the command
     found = loaded.base
     if reporter is not None:
         reporter.say(
-            f"base: {show(found.name)} (sha256 {found.sha256[:12]}), {found.device.dtype_name}"
+            f"base: {show(found.name)} (sha256 {found.sha256[:12]}), "
+            f"{precision(found.device.dtype_name, found.quantization)}"
         )
     limits = [limit for limit in (max_length, found.context_length) if limit is not None]
     return LocalModel(loaded, renderer, min(limits, default=None), tokens_per_batch)

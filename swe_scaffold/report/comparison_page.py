@@ -17,6 +17,7 @@ from swe_scaffold.numbers import (
     finite,
     pick,
     point,
+    precision,
     texts,
     whole,
     wording,
@@ -228,7 +229,7 @@ def _data(report: Mapping[str, Any], models: list[Mapping[str, Any]]) -> Html:
         [
             role,
             code(_name(one)),
-            f"{wording(one, 'model', 'dtype')} on {wording(one, 'model', 'device')}",
+            f"{_scored_in(one)} on {wording(one, 'model', 'device')}",
             code(wording(one, "key")[:12]),
         ]
         for role, one in [("baseline", branch(report, "baseline")), *(("model", m) for m in models)]
@@ -291,6 +292,10 @@ def _unit(report: Mapping[str, Any]) -> str:
 
 def _name(about: Mapping[str, Any]) -> str:
     return wording(about, "model", "name") or "a model"
+
+
+def _scored_in(about: Mapping[str, Any]) -> str:
+    return precision(wording(about, "model", "dtype"), pick(about, "model", "quantization"))
 
 
 def _short(name: str) -> str:

@@ -67,6 +67,7 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
 
     Raises:
         UsageError: The folder is not empty and neither `resume` nor `overwrite` was given.
+        MissingExtra: A tracker, or what quantises the base, is not installed.
         DataError: Rows that cannot be read, or none left to train.
         IntegrityError: Hashes, fingerprints or the mask proof do not match.
         DivergedError: A loss or gradient is not finite.
@@ -75,12 +76,15 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
     """
     if allow_change and not resume:
         raise UsageError("goes with --resume alone", where="--allow-change")
+    from swe_scaffold.engine.devices import choose_device
+    from swe_scaffold.engine.quantization import require_quantizer
     from swe_scaffold.engine.trackers import require_trackers
 
     reporter = reporter or Reporter(-1)
     start = time.monotonic()
     folder = Path(config.training.output_dir)
     require_trackers(config.training.report_to)
+    require_quantizer(config.training.quantization, choose_device(config.training.dtype))
     require_writable(folder)
     with folder_lock(folder):
         run_folder.claim(folder, resume=resume, overwrite=overwrite)

@@ -61,6 +61,7 @@ def decide(
         chosen("model_name", base.public_name, f"base weights sha256 {base.sha256[:12]}"),
         Decision("device", *_device(base)),
         chosen("dtype", f"{training.dtype} = {base.device.dtype_name}", _why_dtype(training, base)),
+        *_about_quantization(training, chosen),
         *_about_rows(data, renderer),
         chosen("max_length", training.max_length, _why_length(data)),
         chosen("include_failures", _yes(training.include_failures), "rows labelled failure"),
@@ -86,6 +87,12 @@ def _why_dtype(training: TrainingConfig, base: BaseModel) -> str:
     if base.device.dtype_name == "bfloat16":
         return "this CUDA device has bfloat16; the adapter is float32"
     return "bfloat16 is taken on CUDA devices that have it only"
+
+
+def _about_quantization(training: TrainingConfig, chosen: Chosen) -> Iterator[Decision]:
+    if training.quantization != "none":
+        why = "the base's linear modules are in 4 bits, and are again where this adapter is scored"
+        yield chosen("quantization", training.quantization, why)
 
 
 def _about_rows(data: RunData, renderer: Renderer) -> Iterator[Decision]:

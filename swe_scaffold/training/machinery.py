@@ -26,7 +26,8 @@ def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> Base
         ConfigError: The best is to be kept, and nothing is held out to tell it.
         UsageError: A row is longer than the model's context.
         IntegrityError: The weights cannot be used, or the tokenizer is another model's.
-        EnvironmentFailure: A hub id that cannot be fetched.
+        EnvironmentFailure: A hub id that cannot be fetched, or a device that cannot quantise.
+        MissingExtra: What quantises the base is not installed.
         OutOfMemory: The weights do not fit.
     """
     from swe_scaffold.engine import model
@@ -41,7 +42,12 @@ def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> Base
     rows = (*data.trained, *data.held_out)
     declared = model.declared_sizes(training.model_name, offline=offline)
     _refuse_misfits(rows, training.model_name, *declared)
-    base = model.load_base(training.model_name, choose_device(training.dtype), offline=offline)
+    base = model.load_base(
+        training.model_name,
+        choose_device(training.dtype),
+        offline=offline,
+        quantization=training.quantization,
+    )
     _refuse_misfits(rows, training.model_name, base.vocab_size, base.context_length)
     return base
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 
 from swe_scaffold.config import TrainingConfig, describe_config
 from swe_scaffold.engine import loop as loop_module
-from swe_scaffold.errors import ConfigError
+from swe_scaffold.errors import ConfigError, MissingExtra
 from swe_scaffold.training import TrainingResult, plan_steps
 from tests.tiny import tiny_model, tiny_tokenizer
 from tests.tiny_runs import (
@@ -488,6 +489,14 @@ def load_best(kit: Kit) -> None:
         )
 
 
+def quantization(kit: Kit) -> None:
+    """What is computed then is shown in `test_quantized`, where the package is there."""
+    kit.patch.setitem(sys.modules, "bitsandbytes", None)
+    kit.run("none", quantization="none", max_steps=1)
+    with pytest.raises(MissingExtra):
+        kit.run("nf4", quantization="nf4")
+
+
 def lora_r(kit: Kit) -> None:
     found = adapter(kit.run("run", lora={"r": 3}, max_steps=1))
     assert {t.shape[0] for name, t in found.items() if "lora_A" in name} == {3}
@@ -554,7 +563,8 @@ PROOFS: dict[str, Callable[[Kit], None]] = {
             *(per_device_train_batch_size, gradient_accumulation_steps, warmup_ratio),
             *(tokens_per_micro_batch, activation_checkpointing, measure_mfu),
             *(weight_decay, lr_scheduler_type, logging_steps, eval_strategy, eval_steps),
-            *(save_strategy, save_steps, save_total_limit, max_grad_norm, dtype, max_length),
+            *(save_strategy, save_steps, save_total_limit, max_grad_norm, dtype, quantization),
+            max_length,
             *(min_prompt_tokens, seed, report_to, include_failures, load_best),
         )
     },
