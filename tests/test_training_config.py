@@ -51,6 +51,7 @@ DEFAULTS = {
     "save_total_limit": 3,
     "max_grad_norm": 1.0,
     "dtype": "auto",
+    "finetuning": "lora",
     "quantization": "none",
     "max_length": 4096,
     "min_prompt_tokens": 128,
@@ -90,6 +91,7 @@ ACCEPTED: dict[str, list[Any]] = {
     "save_total_limit": [None, 1],
     "max_grad_norm": [None, 0.1, 5],
     "dtype": ["auto", "float32", "bfloat16", "float16"],
+    "finetuning": ["lora", "full"],
     "quantization": ["none", "nf4"],
     "max_length": [16, 131_072],
     "min_prompt_tokens": [0, 512],
@@ -128,6 +130,7 @@ REFUSED: dict[str, list[Any]] = {
     "save_total_limit": [0, -1, 1.0, "3"],
     "max_grad_norm": [0, -1, "1"],
     "dtype": ["bf16", "float64", None],
+    "finetuning": ["freeze", "LoRA", None, True],
     "quantization": ["fp4", "int8", "4bit", None, 4],
     "max_length": [15, 0, -1, None, 512.0],
     "min_prompt_tokens": [-1, None, 0.5],
@@ -235,6 +238,21 @@ def test_fp16_and_dtype_in_one_file_contradict_each_other(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="not both") as caught:
         load_config(path)
     assert caught.value.where == f"{path}: training.fp16"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [("quantization", "nf4", "cannot be trained"), ("dtype", "float16", "loses the updates")],
+)
+def test_not_every_base_can_be_trained_whole(key: str, value: str, message: str) -> None:
+    full = {"training": {"finetuning": "full"}}
+    # The keys of an adapter are without effect, and files name all of them: no error.
+    full["training"]["lora"] = {"r": 64}  # type: ignore[assignment]
+    assert check_config(full, "file").training.finetuning == "full"
+    full["training"][key] = value
+    with pytest.raises(ConfigError, match=message) as caught:
+        check_config(full, "file")
+    assert caught.value.where == "file: training.finetuning"
 
 
 @pytest.mark.parametrize("strategy", ["steps", "epoch"])

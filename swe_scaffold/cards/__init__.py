@@ -14,7 +14,7 @@ written here.
 from __future__ import annotations
 
 from swe_scaffold.cards.data_card import data_card
-from swe_scaffold.cards.model_card import ModelFacts, model_card
+from swe_scaffold.cards.model_card import ModelFacts, ModelKind, model_card
 from swe_scaffold.cards.places import published
 
-__all__ = ["ModelFacts", "data_card", "model_card", "published"]
+__all__ = ["ModelFacts", "ModelKind", "data_card", "model_card", "published"]

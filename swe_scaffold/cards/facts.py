@@ -23,8 +23,9 @@ def configuration(manifest: Mapping[str, Any]) -> list[str]:
         return [f"Configuration: {MISSING}.", ""]
     defaults = dict(_flat(dump_config(SpeedrunConfig())["training"]))
     differing, same = [], []
+    without = "lora." if given.get("finetuning") == "full" else None
     for key, value in _flat(given):
-        if key in _PLACES:
+        if key in _PLACES or (without and key.startswith(without)):
             continue
         shown = plain(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
         if key not in defaults:

@@ -24,6 +24,9 @@ from swe_scaffold.cards.results import model_index, results, weak_points
 from swe_scaffold.hub import is_hub_id
 from swe_scaffold.numbers import branch, finite, pick, point, texts, wording
 
+# A base with an adapter merged into it is `merged`; of a `model` every weight was trained.
+ModelKind = Literal["adapter", "merged", "model"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
@@ -35,7 +38,7 @@ class ModelFacts:
     """
 
     name: str
-    kind: Literal["adapter", "merged"]
+    kind: ModelKind
     manifest: Mapping[str, Any]
     data: Mapping[str, Any] = field(default_factory=dict)
     evaluations: Sequence[Mapping[str, Any]] = ()
@@ -82,22 +85,26 @@ def model_card(facts: ModelFacts) -> str:
 def _metadata(facts: ModelFacts) -> dict[str, Any]:
     base = base_name(facts.manifest)
     known = is_hub_id(base) and pick(facts.manifest, "base", "local") is not True
-    merged = facts.kind == "merged"
+    whole = facts.kind != "adapter"
     index = model_index(facts.name, facts.evaluations)
     values: dict[str, Any] = {
         "base_model": base or None,
-        "base_model_relation": ("finetune" if merged else "adapter") if known else None,
-        "library_name": "transformers" if merged else "peft",
+        "base_model_relation": ("finetune" if whole else "adapter") if known else None,
+        "library_name": "transformers" if whole else "peft",
         "pipeline_tag": "text-generation",
-        "tags": [*_tags(facts.manifest), "software-engineering", *(["merged"] if merged else [])],
+        "tags": _tags(facts),
         "datasets": hub_sources(facts.data) or None,
         "model-index": index or None,
     }
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _tags(manifest: Mapping[str, Any]) -> list[str]:
-    return ["lora", *(["dora"] if _has(manifest, "use_dora") else [])]
+def _tags(facts: ModelFacts) -> list[str]:
+    if facts.kind == "model":
+        return ["software-engineering"]
+    dora = ["dora"] if _has(facts.manifest, "use_dora") else []
+    merged = ["merged"] if facts.kind == "merged" else []
+    return ["lora", *dora, "software-engineering", *merged]
 
 
 def _adapter(manifest: Mapping[str, Any]) -> str:
@@ -125,11 +132,11 @@ def base_name(manifest: Mapping[str, Any]) -> str:
 def _about(facts: ModelFacts) -> list[str]:
     base = plain(base_name(facts.manifest)) or f"a base whose name is {MISSING}"
     adapter = _adapter(facts.manifest)
-    what = (
-        f"The weights of {base}, with {adapter} merged into them."
-        if facts.kind == "merged"
-        else f"{adapter[0].upper()}{adapter[1:]} for {base}."
-    )
+    what = {
+        "adapter": f"{adapter[0].upper()}{adapter[1:]} for {base}.",
+        "merged": f"The weights of {base}, with {adapter} merged into them.",
+        "model": f"The weights of {base}, every one of them fine-tuned.",
+    }[facts.kind]
     if bits := _quantization(facts.manifest):
         what += f" It was trained with the base in 4 bits ({plain(bits)})."
     found = branch(facts.manifest, "counts")
@@ -280,10 +287,12 @@ def _each(option: str, values: Sequence[str]) -> list[str]:
 def _provenance(facts: ModelFacts) -> list[str]:
     manifest, prints = facts.manifest, branch(facts.manifest, "fingerprint")
     packages = branch(manifest, "packages")
-    weights = pick(manifest, "files", "adapter_model.safetensors", "sha256")
+    weights = ("adapter SHA-256", pick(manifest, "files", "adapter_model.safetensors", "sha256"))
+    if facts.kind == "model":
+        weights = ("model SHA-256 (config and weights)", pick(manifest, "model", "sha256"))
     rows = [
         ["base SHA-256 (config and weights)", digest(prints.get("base"))],
-        ["adapter SHA-256", digest(weights)],
+        [weights[0], digest(weights[1])],
         ["tokenizer SHA-256", digest(prints.get("tokenizer"))],
         ["chat template SHA-256", digest(prints.get("template"))],
         ["data SHA-256", digest(prints.get("data"))],

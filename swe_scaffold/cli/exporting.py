@@ -78,8 +78,9 @@ def export(  # noqa: PLR0913 one parameter per option
 
     The written files are read again and compared with base + adapter: every weight, and the logits
     on hold-out rows. A merge that differs by more than rounding is refused (exit code 5) and
-    nothing is left. README.md and DATA_CARD.md are written from manifests. Nothing is uploaded
-    unless --push asks for it; that needs HF_TOKEN in the environment.
+    nothing is left. The weights of a full fine-tuning are copied. README.md and DATA_CARD.md are
+    written from manifests. Nothing is uploaded unless --push asks for it; that needs HF_TOKEN in
+    the environment.
     """
     if dtype is not None and dtype not in _DTYPES:
         raise UsageError(f"must be one of {', '.join(_DTYPES)}", where="--dtype")
@@ -137,5 +138,5 @@ def _text(folder: Path, manifest: Mapping[str, Any], url: str | None) -> str:
     if url:
         rows.append(("uploaded", url))
     notes = "".join(f"\nbeware: {place(note)}" for note in merge.get("notes", ()))
-    model = "transformers' AutoModelForCausalLM" if proof else "PEFT"
+    model = "PEFT" if manifest["kind"] == "adapter" else "transformers' AutoModelForCausalLM"
     return f"{facts('export', rows)}{notes}\n\nload it with {model}: {place(folder)}"

@@ -18,6 +18,7 @@ SaveStrategy = Literal["no", "steps", "epoch"]
 Scheduler = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["none", "nf4"]
+Finetuning = Literal["lora", "full"]
 ClusterBy = Literal["group", "repo", "row"]
 SplitBy = Literal["auto", "repo", "row"]
 RowStageName = Literal[
@@ -262,6 +263,9 @@ class TrainingConfig:
     dtype: Dtype = "auto"
     """Base weights: auto is bfloat16 on CUDA devices that have it, float32 elsewhere; adapters are
     float32. The older key `fp16` is read too: true is float16, false is auto."""
+    finetuning: Finetuning = "lora"
+    """What is trained: an adapter (lora), or every weight of the base (full), and then the keys of
+    `lora` have no effect."""
     quantization: Quantization = "none"
     """Linear modules of the base in 4 bits: nf4 (QLoRA; needs the extra `quantized`), computed in
     bfloat16."""
@@ -281,6 +285,22 @@ class TrainingConfig:
     load_best: bool = False
     """End with the weights of the checkpoint with the lowest hold-out loss."""
     lora: LoRAConfig = Field(default_factory=LoRAConfig)
+
+    @model_validator(mode="after")
+    def _all_weights_can_be_trained(self) -> TrainingConfig:
+        if self.finetuning == "full" and self.quantization != "none":
+            raise _together(
+                'weights in 4 bits cannot be trained: finetuning "full" needs quantization "none"',
+                "finetuning",
+                "quantization",
+            )
+        if self.finetuning == "full" and self.dtype == "float16":
+            raise _together(
+                'finetuning "full" needs dtype "bfloat16" or "float32": float16 loses the updates',
+                "finetuning",
+                "dtype",
+            )
+        return self
 
     @model_validator(mode="after")
     def _best_needs_evaluation(self) -> TrainingConfig:

@@ -15,7 +15,7 @@ import torch
 
 from swe_scaffold.config import LoRAConfig
 from swe_scaffold.engine.adapter_config import CONFIG, KINDS, read_adapter_config
-from swe_scaffold.engine.model import PICKLES
+from swe_scaffold.engine.model_files import PICKLES
 from swe_scaffold.engine.quantization import no_fetched_kernels, parameter_count
 from swe_scaffold.errors import ConfigError, IntegrityError
 from swe_scaffold.files import atomic_write, write_json

@@ -86,9 +86,11 @@ def _base_of(model: ModelReference) -> tuple[str, str]:
 
 def _with_adapter(model: ModelReference, base: BaseModel) -> LoadedModel:
     if model.base_sha256 not in (None, base.sha256):
+        what = "this is not the base the adapter was trained on"
+        if model.adapter is None:
+            what = "these are not the weights on record"
         raise IntegrityError(
-            f"this is not the base the adapter was trained on (sha256 {base.sha256[:12]}, "
-            f"not {str(model.base_sha256)[:12]})",
+            f"{what} (sha256 {base.sha256[:12]}, not {str(model.base_sha256)[:12]})",
             where=model.base,
         )
     limit = base.context_length

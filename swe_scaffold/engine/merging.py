@@ -20,8 +20,8 @@ import torch
 from swe_scaffold.engine.adapter import WEIGHTS, read_adapter
 from swe_scaffold.engine.adapter_config import read_adapter_config
 from swe_scaffold.engine.devices import DTYPES, out_of_memory
-from swe_scaffold.engine.model import INDEX, WEIGHT_PATTERNS, require_safetensors
-from swe_scaffold.engine.model import WEIGHTS as SINGLE
+from swe_scaffold.engine.model_files import INDEX, WEIGHT_PATTERNS, require_safetensors
+from swe_scaffold.engine.model_files import WEIGHTS as SINGLE
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.files import atomic_write, write_json
 from swe_scaffold.hub import resolve_model_folder

@@ -6,7 +6,6 @@ The folder's own code is never run. Which rows are fed is decided elsewhere.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,15 +17,17 @@ import torch
 from swe_scaffold.config import Quantization
 from swe_scaffold.engine import quantization as bits
 from swe_scaffold.engine.devices import Device, out_of_memory
+from swe_scaffold.engine.model_files import (
+    WEIGHT_PATTERNS,
+    read_object,
+    refuse_foreign_ways,
+    require_safetensors,
+)
 from swe_scaffold.errors import IntegrityError, ScaffoldError
 from swe_scaffold.files import sha256_file
 from swe_scaffold.hub import local_folder, resolve_model_folder
 from swe_scaffold.manifest import fingerprint
 from swe_scaffold.terminal import show
-
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-WEIGHT_PATTERNS = ("config.json", "generation_config.json", "model*.safetensors", INDEX)
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def find_base(name: str, *, offline: bool = False) -> BaseFiles:
         EnvironmentFailure: A hub id that cannot be fetched.
     """
     folder = resolve_model_folder(name, patterns=WEIGHT_PATTERNS, offline=offline)
-    _refuse_foreign_ways(folder)
+    refuse_foreign_ways(folder)
     files = require_safetensors(folder)
     entries = {file.name: sha256_file(file) for file in [folder / "config.json", *files]}
     return BaseFiles(folder, fingerprint(entries), _context_length(folder))
@@ -131,7 +132,7 @@ def load_base(
 
 def _context_length(folder: Path) -> int | None:
     """Return what the config says, as the loaded model will; a key left out has a default there."""
-    config = _read_object(folder / "config.json")
+    config = read_object(folder / "config.json")
     if type(said := config.get("max_position_embeddings")) is int and "text_config" not in config:
         return said or None
     from transformers import AutoConfig
@@ -157,7 +158,7 @@ def declared_sizes(name: str, *, offline: bool = False) -> tuple[int | None, int
         EnvironmentFailure: A hub id that cannot be fetched.
     """
     folder = resolve_model_folder(name, patterns=("config.json",), offline=offline)
-    config = _read_object(folder / "config.json")
+    config = read_object(folder / "config.json")
     inner = config.get("text_config")
     text = inner if isinstance(inner, dict) else config
     sizes = (text.get(key) for key in ("vocab_size", "max_position_embeddings"))
@@ -195,85 +196,6 @@ def _load(folder: Path, device: Device, options: Mapping[str, Any]) -> Any:
                 hint="the weights do not fit the config; fetch the model again",
             )
     return module
-
-
-def require_safetensors(folder: Path) -> list[Path]:
-    """Return the weight files of a folder: one, or the shards that the index names.
-
-    Raises:
-        IntegrityError: There are none; pickles do not count and are never opened.
-    """
-    if (folder / WEIGHTS).is_file():
-        return [folder / WEIGHTS]
-    if (folder / INDEX).is_file():
-        return _shards(folder)
-    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise IntegrityError(
-            f"only pickled weights ({show(pickles[0])}), which can run code when opened",
-            where=str(folder),
-            hint="convert the weights to safetensors first",
-        )
-    raise IntegrityError(f"no {WEIGHTS} and no {INDEX}", where=str(folder))
-
-
-def _shards(folder: Path) -> list[Path]:
-    index = _read_object(folder / INDEX).get("weight_map")
-    names = set(index.values()) if isinstance(index, dict) else set()
-    if not names:
-        raise IntegrityError("names no weight files", where=str(folder / INDEX))
-    for name in sorted(map(str, names)):
-        if Path(name).name != name or not name.endswith(".safetensors"):
-            raise IntegrityError(
-                f"names {show(name)}, which is no safetensors file here", where=str(folder / INDEX)
-            )
-        if not (folder / name).is_file():
-            raise IntegrityError(f"the shard {show(name)} is missing", where=str(folder))
-    return [folder / name for name in sorted(names)]
-
-
-def _refuse_foreign_ways(folder: Path) -> None:
-    """Refuse what would run code of the folder or of the hub, and what cannot be trained here."""
-    if (folder / "adapter_config.json").exists():
-        # transformers would follow it to whatever base it names, unhashed.
-        raise IntegrityError(
-            "an adapter lies in this folder, and its config would choose another base",
-            where=str(folder),
-            hint="name the base model's own folder",
-        )
-    path = folder / "config.json"
-    config = _read_object(path)
-    if "auto_map" in config:
-        raise IntegrityError(
-            "the model wants to run its own code (auto_map), which is never done here",
-            where=str(path),
-            hint="use a model of an architecture that transformers itself contains",
-        )
-    for key, value in config.items():
-        if key.endswith(("attn_implementation", "experts_implementation")) and "/" in str(value):
-            raise IntegrityError(
-                f"the model wants kernels fetched and run ({show(key)})", where=str(path)
-            )
-    if config.get("transformers_weights"):
-        raise IntegrityError("names weights of its own (transformers_weights)", where=str(path))
-    if config.get("quantization_config"):
-        raise IntegrityError(
-            "the stored weights are quantised, which is not supported here",
-            where=str(path),
-            hint="use the model's unquantised weights; training.quantization loads them in 4 bits",
-        )
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise IntegrityError(f"there is no {path.name}", where=str(path.parent)) from None
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"not JSON: {error}", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise IntegrityError("not a JSON object", where=str(path))
-    return value
 
 
 def _require_finite(module: torch.nn.Module, folder: Path) -> None:

@@ -8,7 +8,7 @@
 - `parts.py`: files that are written as rows come, and taken up again.
 - `reporting.py`: what `evaluation.json` says.
 
-Rows the adapter was trained on are reported apart from unseen ones. Likelihoods come from the
+Rows a model was trained on are reported apart from unseen ones. Likelihoods come from the
 engine, the numbers made from them from metrics; evaluations that are there are compared elsewhere.
 """
 
@@ -18,7 +18,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.cache import Cache, key_of
 from swe_scaffold.config import EvaluationConfig
@@ -29,10 +29,13 @@ from swe_scaffold.evaluation.work import Evaluation, Plan, Work
 from swe_scaffold.executors import workers
 from swe_scaffold.files import folder_lock, remove_leftovers, require_writable, safe_name
 from swe_scaffold.manifest import file_entries
-from swe_scaffold.models import ModelReference, find_model, is_adapter, renderer_of
+from swe_scaffold.models import ModelReference, below, find_model, renderer_of, was_trained
 from swe_scaffold.numbers import precision
 from swe_scaffold.sources.examples import read_examples
 from swe_scaffold.terminal import Reporter, show
+
+if TYPE_CHECKING:
+    from swe_scaffold.engine.model import BaseFiles
 
 __all__ = ["Evaluation", "evaluate_model", "evaluate_models"]
 
@@ -78,8 +81,8 @@ def evaluate_models(  # noqa: PLR0913 one argument per flag of the command
         models: Run folders (or any PEFT folders with `base`), model folders or hub ids.
         data: Rows as `train` takes them.
         config: Budget of a pass, dtype and statistics; the budget never changes the numbers.
-        base: Overrides the base that an adapter's manifest names; its hash must still match.
-        compare_base: Also score the base below each adapter, into `base/`, and pair the two.
+        base: Overrides the base that a manifest names; its hash must still match.
+        compare_base: Also score what each model was trained on, into `base/`, and pair the two.
         shuffled_control: Also score each row's response after another prompt of the same group.
         generate: Also let each model answer so many prompts, and look at the answers' health.
         processes: How many processes score; on CUDA each takes a device of its own.
@@ -97,19 +100,19 @@ def evaluate_models(  # noqa: PLR0913 one argument per flag of the command
     Raises:
         DataError: Rows that cannot be read, or none that can be scored.
         IntegrityError: An adapter, base or tokenizer that is not what the manifest says.
-        UsageError: A comparison without an adapter, or a model named twice.
+        UsageError: A comparison with a base that is not known, or a model named twice.
     """
     names = [str(model) for model in models]
     if len(set(names)) < len(names):
         raise UsageError("a model is named twice", where=" ".join(map(show, names)))
-    # Beside adapters, the base they are compared with needs no base itself.
-    mixed = any(map(is_adapter, names))
+    # Beside what was trained, the base it is compared with needs no base itself.
+    mixed = any(map(was_trained, names))
     references = [
-        find_model(name, base=base if is_adapter(name) or not mixed else None) for name in names
+        find_model(name, base=base if was_trained(name) or not mixed else None) for name in names
     ]
     for reference in references:
-        if compare_base and reference.adapter is None:
-            raise UsageError("there is no adapter to compare with its base", where=reference.name)
+        if compare_base and below(reference) is None:
+            raise _nothing_below(reference)
     settings, file = config or EvaluationConfig(), read_examples(data)
     if settings.quantization != "auto":
         references = [replace(one, quantization=settings.quantization) for one in references]
@@ -156,8 +159,8 @@ class _Session:
         }
         # The same rows for all: what one model cannot read, or was not trained to, none is shown.
         contexts = [length for one in files.values() if (length := one.context_length)]
-        # A base was not trained to any length: beside adapters, theirs decide.
-        tuned = [one for one in references if one.adapter is not None] or references
+        # A base was not trained to any length: beside what was, that decides.
+        tuned = [one for one in references if one.adapter is not None or one.trained] or references
         max_length = min([*contexts, *(one.max_length for one in tuned)])
         floor = max(one.min_prompt_tokens for one in tuned)
         device = choose_device(self.plan.settings.dtype)
@@ -205,20 +208,26 @@ class _Session:
         with contextlib.ExitStack() as opened:
             opened.enter_context(folder_lock(folder))
             remove_leftovers(folder)
-            below = None
+            pair = None
             work = opened.enter_context(
                 contextlib.closing(Work(self.plan, subject, scorer, folder))
             )
-            # The adapter first: what is wrong with it is said before the base is scored.
+            # The model first: what is wrong with it is said before its base is scored.
             work.scores()
-            plain = replace(
-                subject, model=_without_adapter(subject.model), key=key_of(subject.key, BASE)
-            )
-            adapted = subject.model.adapter is not None
-            there = adapted and not self.plan.fresh and _is_there(folder / BASE, plain.key)
-            if compare_base or there:
-                below = self.evaluate(plain, scorer, folder / BASE, compare_base=False)
-            return work.finish(below)
+            base, key = below(subject.model), key_of(subject.key, BASE)
+            there = not self.plan.fresh and _is_there(folder / BASE, key)
+            if base is not None and (compare_base or there):
+                plain = replace(subject, model=base, files=self._files(subject, base), key=key)
+                pair = self.evaluate(plain, scorer, folder / BASE, compare_base=False)
+            return work.finish(pair)
+
+    def _files(self, subject: Subject, base: ModelReference) -> BaseFiles:
+        """Return the files of what a model was trained on; an adapter's are there already."""
+        from swe_scaffold.engine.model import find_base
+
+        if base.base == subject.model.base:
+            return subject.files
+        return find_base(base.base, offline=self.plan.offline)
 
 
 def _is_there(folder: Path, key: str) -> bool:
@@ -227,9 +236,14 @@ def _is_there(folder: Path, key: str) -> bool:
     return before is not None and before.report.get("key") == key
 
 
-def _without_adapter(model: ModelReference) -> ModelReference:
-    """Return the base below an adapter, shown the same rows; what it was trained on is unknown."""
-    return replace(model, name=model.base, adapter=None, adapter_sha256=None, trained=frozenset())
+def _nothing_below(model: ModelReference) -> UsageError:
+    if model.origin_sha256 is None:
+        return UsageError("there is no adapter to compare with its base", where=model.name)
+    return UsageError(
+        "what this model was trained on is not where it was",
+        where=model.name,
+        hint="give its folder with --base",
+    )
 
 
 def _adapter_sha256(model: ModelReference) -> str | None:
@@ -255,9 +269,10 @@ def _folder(
     if output is not None:
         return output / safe_name(model.name) if several else output
     name = data_sha256[:16]
-    if model.adapter is None:
+    home = model.run or model.adapter
+    if home is None:
         return Path("artifacts/evaluation") / safe_name(model.name) / name
     own = min([reference.max_length, *filter(None, [subject.files.context_length])])
     if (model.max_length, model.min_prompt_tokens) != (own, reference.min_prompt_tokens):
         name += f"-{model.max_length}-{model.min_prompt_tokens}"
-    return model.adapter / "evaluation" / name
+    return home / "evaluation" / name

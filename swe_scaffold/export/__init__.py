@@ -1,4 +1,4 @@
-"""Export a run: its adapter merged into the base and proven equal, or as it is, with cards.
+"""Export a run: its adapter merged into the base and proven equal, or its weights as they are.
 
 - `__init__.py`: the story: find the run, choose rows, merge, read again, prove, describe.
 - `proving.py`: the rows of the proof, and the proof.
@@ -21,6 +21,7 @@ from swe_scaffold.errors import UsageError
 from swe_scaffold.export.folder import (
     ADAPTER_FILES,
     GENERATION,
+    copy_files,
     copy_tokenizer,
     describe,
     require_free,
@@ -87,6 +88,8 @@ def export_model(
 ) -> Export:
     """Merge a run's adapter into its base, prove the result, and write it with its cards.
 
+    The weights of a full fine-tuning are copied: there is nothing to merge or to prove.
+
     Args:
         run: The folder of a finished run.
         output: Where to; the folder appears whole or not at all.
@@ -102,18 +105,20 @@ def export_model(
     """
     reporter = reporter or Reporter(-1)
     target = find_model(str(run), base=options.base)
-    if target.adapter is None or target.adapter_sha256 is None:
+    if target.run is None:
         raise UsageError(
             "is no finished run with a manifest: there is nothing to export",
             where=str(run),
             hint="name the folder that `swe-scaffold train` wrote",
         )
-    require_free(output, overwrite=options.overwrite, run=target.adapter)
+    require_free(output, overwrite=options.overwrite, run=target.run)
     hub = _hub(options)
     renderer = renderer_of(target, offline=options.offline, trust_template=options.trust_template)
-    material = gather(target.adapter, options.data)
-    job = _Job(target, target.adapter, renderer, material, output, options, reporter)
-    if options.adapter_only:
+    material = gather(target.run, options.data)
+    job = _Job(target, target.run, renderer, material, output, options, reporter)
+    if target.adapter is None:
+        manifest = _export_weights(job)
+    elif options.adapter_only:
         manifest = _export_adapter(job)
     else:
         rows = choose_rows(target, renderer, material, most=options.proof_rows, cache=cache)
@@ -125,7 +130,7 @@ def export_model(
 @dataclass(frozen=True, slots=True)
 class _Job:
     target: ModelReference
-    adapter: Path
+    run: Path
     renderer: Renderer
     material: Material
     output: Path
@@ -144,11 +149,33 @@ def _hub(options: ExportOptions) -> Hub | None:
 
 def _export_adapter(job: _Job) -> dict[str, Any]:
     with atomic_folder(job.output) as folder:
-        for name in ADAPTER_FILES:
-            write_bytes(folder / name, (job.adapter / name).read_bytes())
+        copy_files(ADAPTER_FILES, job.run, folder)
         copy_tokenizer(job.renderer, folder)
         facts = {"command": _command(job)}
         return describe(folder, job.output.name, "adapter", job.material, facts)
+
+
+def _export_weights(job: _Job) -> dict[str, Any]:
+    from swe_scaffold.engine.model_files import weight_files
+
+    for flag, given in (
+        ("--adapter-only", job.options.adapter_only),
+        ("--dtype", job.options.dtype),
+    ):
+        if given:
+            raise UsageError(
+                "every weight was trained in this run: they are copied as they are", where=flag
+            )
+    names = weight_files(job.run)
+    require_space(job.output, sum((job.run / name).stat().st_size for name in names))
+    with atomic_folder(job.output) as folder:
+        size = copy_files(names, job.run, folder)
+        others = [name for name in ("config.json", GENERATION) if (job.run / name).is_file()]
+        copy_files([*others, TRAINED_ROWS], job.run, folder)
+        copy_tokenizer(job.renderer, folder)
+        facts = {"command": _command(job), "weights": names, "bytes": size}
+        sha256 = job.target.base_sha256
+        return describe(folder, job.output.name, "model", job.material, facts, sha256)
 
 
 def _export_merged(job: _Job, rows: ProofRows) -> dict[str, Any]:
@@ -158,7 +185,7 @@ def _export_merged(job: _Job, rows: ProofRows) -> dict[str, Any]:
     options, reporter = job.options, job.reporter
     plan = plan_merge(
         job.target.base,
-        job.adapter,
+        job.run,
         dtype=options.dtype,
         max_shard_bytes=options.max_shard_bytes,
         offline=options.offline,
@@ -176,7 +203,7 @@ def _export_merged(job: _Job, rows: ProofRows) -> dict[str, Any]:
         generation = plan.base / GENERATION
         if generation.is_file():
             write_bytes(folder / GENERATION, generation.read_bytes())
-        write_bytes(folder / TRAINED_ROWS, (job.adapter / TRAINED_ROWS).read_bytes())
+        copy_files([TRAINED_ROWS], job.run, folder)
         proof = prove(reference, folder, plan.merged_dtype, rows, reporter)
         facts = {
             "command": _command(job),
@@ -202,9 +229,11 @@ def _about_base(target: ModelReference) -> list[str]:
 def _command(job: _Job) -> list[str]:
     """Return the command that makes the same export, without the places of this machine."""
     options = job.options
-    words = ["swe-scaffold", "export", job.adapter.resolve().name, "--output", job.output.name]
+    words = ["swe-scaffold", "export", job.run.resolve().name, "--output", job.output.name]
     if options.adapter_only:
         return [*words, "--adapter-only"]
+    if job.target.adapter is None:
+        return words
     if options.data is not None:
         words += ["--data", options.data.name]
     if options.dtype is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from swe_scaffold.cards import ModelFacts, data_card, model_card, published
+from swe_scaffold.cards import ModelFacts, ModelKind, data_card, model_card, published
 from swe_scaffold.errors import EnvironmentFailure, IntegrityError, ScaffoldError, UsageError
 from swe_scaffold.export.material import Material
-from swe_scaffold.files import disk_errors, utc_now, write_bytes, write_text
+from swe_scaffold.files import atomic_write, disk_errors, utc_now, write_bytes, write_text
 from swe_scaffold.manifest import file_entries, provenance, read_manifest, write_manifest
 from swe_scaffold.models import ADAPTER_CONFIG, MANIFEST, TRAINED_ROWS, WEIGHTS
 from swe_scaffold.numbers import branch
@@ -82,10 +82,20 @@ def require_space(output: Path, weights_bytes: int) -> None:
     needed = weights_bytes + _ROOM_BYTES
     if free < needed:
         raise EnvironmentFailure(
-            f"the merged model takes {_gigabytes(needed)}, {_gigabytes(free)} are free",
+            f"the model takes {_gigabytes(needed)}, {_gigabytes(free)} are free",
             where=str(output),
             hint="free some space or choose another place",
         )
+
+
+def copy_files(names: Iterable[str], source: Path, folder: Path) -> int:
+    """Copy files byte for byte, weights among them, and return their size in bytes."""
+    total = 0
+    for name in names:
+        with (source / name).open("rb") as read, atomic_write(folder / name) as write:
+            shutil.copyfileobj(read, write, 1 << 20)
+        total += (folder / name).stat().st_size
+    return total
 
 
 def copy_tokenizer(renderer: Renderer, folder: Path) -> None:
@@ -97,7 +107,7 @@ def copy_tokenizer(renderer: Renderer, folder: Path) -> None:
 def describe(
     folder: Path,
     name: str,
-    kind: Literal["adapter", "merged"],
+    kind: ModelKind,
     material: Material,
     export: Mapping[str, Any],
     model_sha256: str | None = None,
@@ -133,6 +143,7 @@ def describe(
         "run": {
             **{key: run.get(key) for key in _MADE_BY},
             "adapter_sha256": branch(run, "files", WEIGHTS).get("sha256"),
+            "model_sha256": branch(run, "model").get("sha256"),
             "finished": run.get("finished"),
         },
         "export": {**export, "finished": utc_now()},

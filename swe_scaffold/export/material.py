@@ -13,7 +13,7 @@ from typing import Any
 from swe_scaffold.errors import IntegrityError, ScaffoldError
 from swe_scaffold.files import sha256_file
 from swe_scaffold.manifest import read_manifest
-from swe_scaffold.models import MANIFEST, WEIGHTS
+from swe_scaffold.models import MANIFEST, is_of
 from swe_scaffold.numbers import branch, pick, whole, wording
 from swe_scaffold.rows import BuiltFiles
 
@@ -37,7 +37,7 @@ class Material:
 def gather(run: Path, given: Path | None) -> Material:
     """Read what lies around a run; `given` is a file of rows that the user named."""
     manifest = read_manifest(run / MANIFEST)
-    evaluations, others = _evaluations(run, wording(manifest, "files", WEIGHTS, "sha256"))
+    evaluations, others = _evaluations(run, manifest)
     return Material(
         run=manifest,
         data=_data_manifest(run, manifest, given),
@@ -82,8 +82,10 @@ def _is_dev(entry: object) -> bool:
     return wording(entry, "role") in ("dev", "")
 
 
-def _evaluations(run: Path, weights: str) -> tuple[tuple[Mapping[str, Any], ...], int]:
-    """Return the reports on these weights, those with the most unseen rows first."""
+def _evaluations(
+    run: Path, manifest: Mapping[str, Any]
+) -> tuple[tuple[Mapping[str, Any], ...], int]:
+    """Return the reports on a run's weights, those with the most unseen rows first."""
     found, others = [], 0
     for path in sorted((run / "evaluation").glob("*/evaluation.json")):
         try:
@@ -91,7 +93,7 @@ def _evaluations(run: Path, weights: str) -> tuple[tuple[Mapping[str, Any], ...]
         except IntegrityError:
             others += 1
             continue
-        if pick(report, "model", "adapter_sha256") == weights:
+        if is_of(report, manifest):
             found.append(report)
         else:
             others += 1

@@ -122,7 +122,7 @@ def _caption(material: Material) -> str:
         )
     kept = finite(pick(material.manifest, "result", "best_step"))
     if kept is not None:
-        parts.append(f"The adapter kept is that of step {kept:,.0f}.")
+        parts.append(f"The weights kept are those of step {kept:,.0f}.")
     share = finite(pick(material.training, "warmup_ratio"))
     if share and 0 < share < 1 and material.steps:
         parts.append(f"The learning rate rises over the first {percent(share)} of the steps.")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from swe_scaffold.models import is_of
 from swe_scaffold.numbers import (
     EQUAL_WITHIN,
     Estimate,
@@ -128,10 +129,8 @@ def control(report: Mapping[str, Any]) -> Sentence | None:
 def warnings(material: Material) -> list[str]:
     """Return what a reader must know before believing the numbers."""
     report, found = material.evaluation, []
-    scored = pick(report, "model", "adapter_sha256")
-    trained = pick(material.manifest, "files", "adapter_model.safetensors", "sha256")
-    if scored and trained and scored != trained:
-        found.append("This evaluation is of another adapter than the one in this folder.")
+    if is_of(report, material.manifest) is False:
+        found.append("This evaluation is of other weights than those in this folder.")
     unseen, seen = whole(report.get("rows_unseen")), whole(report.get("rows_seen_in_training"))
     if unseen == 0 and seen and not report.get("comparison"):
         found.append("Every scored row was trained on: this says nothing about new rows.")

@@ -163,6 +163,11 @@ def _about_passes(training: TrainingConfig, budget: Budget, chosen: Chosen) -> I
 def _about_adapter(training: TrainingConfig, model: Any, chosen: Chosen) -> Iterator[Decision]:
     from swe_scaffold.engine.adapter import adapter_size
 
+    if training.finetuning == "full":
+        count = sum(tensor.numel() for tensor in model.parameters())
+        why = f"every one of {count:,} parameters is trained; the keys of lora have no effect"
+        yield chosen("finetuning", "full", why)
+        return
     targets, trained, parameters = adapter_size(model)
     lora = training.lora
     yield chosen("lora.r", lora.r, f"alpha {lora.alpha}, dropout {lora.dropout:g}")

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swe_scaffold.cards import ModelFacts, model_card
+from swe_scaffold.cards import ModelFacts, ModelKind, model_card
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.files import remove, write_bytes, write_json, write_text
 from swe_scaffold.manifest import SCHEMA, file_entries, provenance, read_manifest, write_manifest
+from swe_scaffold.models import MODEL_FILES, SHARDS
 from swe_scaffold.rendering.tokens import TOKENIZER_FILES
 
 RUN, MANIFEST, METRICS, TIMING = "run.json", "manifest.json", "metrics.jsonl", "timing.jsonl"
@@ -25,6 +26,7 @@ _OWN = (
     SKIPPED,
     WEIGHTS,
     "adapter_config.json",
+    *MODEL_FILES,
     "README.md",
     "evaluation",
     "report.html",
@@ -67,6 +69,8 @@ def claim(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def clear(folder: Path) -> None:
     """Remove an earlier run, and nothing else that lies there."""
+    for shard in sorted(folder.glob(SHARDS)):
+        remove(shard)
     for name in _OWN:
         remove(folder / name)
 
@@ -132,12 +136,25 @@ def copy_files(paths: Sequence[Path], folder: Path) -> list[str]:
     return [path.name for path in paths]
 
 
-def finish(folder: Path, content: Mapping[str, Any], *, names: Sequence[str]) -> None:
-    """Write the manifest of a finished run, last of all."""
+def finish(
+    folder: Path,
+    content: Mapping[str, Any],
+    *,
+    names: Sequence[str],
+    kind: ModelKind = "adapter",
+) -> None:
+    """Write the manifest of a finished run, last of all.
+
+    Args:
+        folder: The run folder.
+        content: What it says; of the kind `model` also `model`, the name and hash of its weights.
+        names: The files it vouches for, those of them that are there.
+        kind: What was trained.
+    """
     write_manifest(
         folder / MANIFEST,
         {
-            "kind": "adapter",
+            "kind": kind,
             **provenance(),
             **content,
             "files": file_entries(folder, _present(folder, names)),
@@ -145,10 +162,10 @@ def finish(folder: Path, content: Mapping[str, Any], *, names: Sequence[str]) ->
     )
 
 
-def write_card(folder: Path, facts: Mapping[str, Any]) -> None:
+def write_card(folder: Path, facts: Mapping[str, Any], *, kind: ModelKind = "adapter") -> None:
     """Write the model card: what was trained, on what, with which result."""
     manifest = {**provenance(), **facts, "files": file_entries(folder, _present(folder, [WEIGHTS]))}
-    card = model_card(ModelFacts(folder.resolve().name, "adapter", manifest))
+    card = model_card(ModelFacts(folder.resolve().name, kind, manifest))
     write_text(folder / "README.md", card)
 
 

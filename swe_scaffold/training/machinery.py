@@ -23,7 +23,8 @@ def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> Base
     """Load the base, once it is certain that these rows can be trained on it.
 
     Raises:
-        ConfigError: The best is to be kept, and nothing is held out to tell it.
+        ConfigError: Every weight is to be trained; or the best is to be kept, and nothing is held
+            out to tell it.
         UsageError: A row is longer than the model's context.
         IntegrityError: The weights cannot be used, or the tokenizer is another model's.
         EnvironmentFailure: A hub id that cannot be fetched, or a device that cannot quantise.
@@ -33,6 +34,12 @@ def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> Base
     from swe_scaffold.engine import model
     from swe_scaffold.engine.devices import choose_device
 
+    if training.finetuning == "full":
+        raise ConfigError(
+            'the loop trains adapters only: "full" is not there yet',
+            where="training.finetuning",
+            hint='"lora" with lora.target_modules "all-linear" comes nearest',
+        )
     if training.load_best and not data.held_out:
         raise ConfigError(
             "needs held-out rows to tell the best, and there are none",

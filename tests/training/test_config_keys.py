@@ -489,6 +489,13 @@ def load_best(kit: Kit) -> None:
         )
 
 
+def finetuning(kit: Kit) -> None:
+    kit.run("lora", finetuning="lora", max_steps=1)
+    with pytest.raises(ConfigError, match='"full" is not there yet') as error:
+        kit.run("full", finetuning="full")
+    assert error.value.where == "training.finetuning"
+
+
 def quantization(kit: Kit) -> None:
     """What is computed then is shown in `test_quantized`, where the package is there."""
     kit.patch.setitem(sys.modules, "bitsandbytes", None)
@@ -563,7 +570,8 @@ PROOFS: dict[str, Callable[[Kit], None]] = {
             *(per_device_train_batch_size, gradient_accumulation_steps, warmup_ratio),
             *(tokens_per_micro_batch, activation_checkpointing, measure_mfu),
             *(weight_decay, lr_scheduler_type, logging_steps, eval_strategy, eval_steps),
-            *(save_strategy, save_steps, save_total_limit, max_grad_norm, dtype, quantization),
+            *(save_strategy, save_steps, save_total_limit, max_grad_norm, dtype, finetuning),
+            quantization,
             max_length,
             *(min_prompt_tokens, seed, report_to, include_failures, load_best),
         )
