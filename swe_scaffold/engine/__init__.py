@@ -2,7 +2,11 @@
 
 - `devices.py`: which device and dtype, memory used, out-of-memory as an error for people.
 - `model.py`: base weights from safetensors only, every tensor accounted for.
+- `model_files.py`: what is looked at before a model is loaded.
+- `quantization.py`: a base in 4 bits, compared with what is stored.
+- `saving.py`: a whole model in a folder, as transformers stores it.
 - `adapter.py`: LoRA adapters on and off a base, as standard PEFT folders.
+- `adapter_config.py`: an adapter's own config, read as data.
 - `loading.py`: from a model's reference to base and adapter, loaded.
 - `merging.py`: an adapter added to its base's weights, files to files.
 - `equality.py`: proof that a merged model is base + adapter.

@@ -6,15 +6,14 @@ and generation config are the base's own.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from swe_scaffold.engine.devices import out_of_memory
 from swe_scaffold.engine.merging import merged_config
 from swe_scaffold.engine.model import quiet_library
-from swe_scaffold.files import TEMPORARY_PREFIX, atomic_folder, remove, write_bytes
+from swe_scaffold.errors import EnvironmentFailure
+from swe_scaffold.files import TEMPORARY_PREFIX, atomic_folder, disk_errors, remove, write_bytes
 from swe_scaffold.models import MODEL_CONFIG, MODEL_FILES, SHARDS
 
 MAX_SHARD_BYTES = 5_000_000_000
@@ -42,33 +41,26 @@ def save_model(
         EnvironmentFailure: The disk is full or cannot be written.
         OutOfMemory: A shard does not fit.
     """
+    from safetensors import SafetensorError
+
     staged = folder / f"{TEMPORARY_PREFIX}model"
     with atomic_folder(staged) as temporary, out_of_memory("saving the model"):
-        with quiet_library(), _any_generation_config(module):
-            module.save_pretrained(temporary, max_shard_size=max_shard_bytes)
+        try:
+            with quiet_library():
+                module.save_pretrained(temporary, max_shard_size=max_shard_bytes)
+        except SafetensorError as error:
+            raise EnvironmentFailure(f"cannot be written: {error}", where=str(folder)) from None
         dtype = str(module.dtype).removeprefix("torch.")
         write_bytes(temporary / MODEL_CONFIG, merged_config(source, dtype))
         remove(temporary / _GENERATION)
         if (source / _GENERATION).is_file():
             write_bytes(temporary / _GENERATION, (source / _GENERATION).read_bytes())
     names = sorted(path.name for path in staged.iterdir())
-    for earlier in (*(folder / name for name in MODEL_FILES), *folder.glob(SHARDS)):
-        if earlier.name not in names:
-            remove(earlier)
-    for name in names:
-        (staged / name).replace(folder / name)
-    remove(staged)
+    with disk_errors(folder):
+        for earlier in (*(folder / name for name in MODEL_FILES), *folder.glob(SHARDS)):
+            if earlier.name not in names:
+                remove(earlier)
+        for name in names:
+            (staged / name).replace(folder / name)
+        remove(staged)
     return names
-
-
-@contextlib.contextmanager
-def _any_generation_config(module: Any) -> Iterator[None]:
-    """Let transformers save its own default, since it refuses to save some that bases come with."""
-    from transformers import GenerationConfig
-
-    own = module.generation_config
-    module.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        module.generation_config = own

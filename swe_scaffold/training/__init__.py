@@ -9,6 +9,7 @@
 - `record.py`: rows trained so far, and changes that were allowed.
 - `run.py`: what happens between the steps: logs, evaluation, checkpoints, the end.
 - `folder.py`: the run folder and what it says.
+- `outcome.py`: what was trained, put into the folder.
 
 What a step computes is the engine's; what the hold-out number means is evaluation's.
 """

@@ -16,6 +16,7 @@ import torch
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.model import find_base, load_base
 from swe_scaffold.engine.saving import save_model
+from swe_scaffold.errors import EnvironmentFailure
 from tests.tiny import tiny_model
 from tests.tiny_runs import left_over, read_json
 
@@ -63,14 +64,12 @@ def test_it_reads_back_equal_in_the_dtype_it_was_trained_in(
 
 
 def test_what_did_not_change_is_kept_byte_for_byte(folder: Path, tmp_path: Path) -> None:
-    # Transformers would refuse to save this one.
     odd = {"do_sample": False, "temperature": 0.7, "eos_token_id": [2, 3]}
     (folder / "generation_config.json").write_text(json.dumps(odd))
     module = trained(folder)
     save_model(module, tmp_path / "out", source=folder)
     for name in ("config.json", "generation_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
-    assert module.generation_config.temperature == 0.7
     (folder / "generation_config.json").unlink()
     names = save_model(module, tmp_path / "out", source=folder)
     assert names == ["config.json", "model.safetensors"] == sorted(left_over(tmp_path / "out"))
@@ -95,6 +94,25 @@ def test_weights_beyond_a_size_are_divided_and_earlier_files_go(
     assert find_base(str(out)).sha256 == whole
     assert not list(out.glob("model-*"))
     assert not list(out.glob("*.index.json"))
+
+
+def test_a_full_disk_is_said_and_leaves_the_folder_as_it_was(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors import SafetensorError
+
+    module, out = trained(folder), tmp_path / "out"
+    save_model(module, out, source=folder)
+    before = left_over(out)
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(module, "save_pretrained", full)
+    with pytest.raises(EnvironmentFailure, match="No space left") as error:
+        save_model(module, out, source=folder, max_shard_bytes=9000)
+    assert error.value.exit_code == 4
+    assert left_over(out) == before
 
 
 def test_untied_heads_are_kept(tokenizer_folder: Path, tmp_path: Path) -> None:

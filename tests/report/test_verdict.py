@@ -136,7 +136,7 @@ def test_without_an_evaluation_the_hold_out_is_a_point() -> None:
 def test_another_adapter_is_told() -> None:
     files = {"adapter_model.safetensors": {"sha256": "1" * 64}}
     found = Material("run", Path("run"), (), (), {"files": files}, sample.evaluation(), None)
-    assert warnings(found)[0].startswith("This evaluation is of another adapter")
+    assert warnings(found)[0].startswith("This evaluation is of other weights")
 
 
 def shuffled(value: float, ci: Any) -> dict[str, Any]:
