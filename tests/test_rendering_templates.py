@@ -222,6 +222,14 @@ def test_a_broken_tokenizer_file_is_named(tmp_path: Path, folder: Path, text: st
         read_tokenizer(target)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_is_no_json_is_refused(tmp_path: Path, folder: Path, value: float) -> None:
+    with pytest.raises(DataError, match=r"tokenizer\.json: not JSON"):
+        Renderer.load(
+            rewritten(folder, tmp_path / "nan", lambda data: data["model"].update(dropout=value))
+        )
+
+
 def test_code_in_a_folder_is_not_run_for_the_proof(tmp_path: Path, folder: Path) -> None:
     target = tmp_path / "code"
     shutil.copytree(folder, target)

@@ -36,6 +36,7 @@ from swe_scaffold.errors import (
     UsageError,
 )
 from swe_scaffold.signals import stop_by_exception
+from swe_scaffold.start_up import starting
 from swe_scaffold.terminal import show, show_block
 
 STDOUT = "standard output"
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "swe-scaffold") -> in
     _prepare_streams()
     _calm_libraries(debug, offline="--offline" in flags)
     try:
-        with stop_by_exception():
+        with stop_by_exception(), starting():
             code = _dispatch(arguments, prog)
             sys.stdout.flush()
     except BrokenPipeError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,12 @@ from swe_scaffold.engine.model_files import (
     refuse_foreign_ways,
     require_safetensors,
 )
+from swe_scaffold.engine.read_ahead import Sha256
 from swe_scaffold.errors import IntegrityError, ScaffoldError
 from swe_scaffold.files import sha256_file
 from swe_scaffold.hub import local_folder, resolve_model_folder
 from swe_scaffold.manifest import fingerprint
+from swe_scaffold.start_up import started
 from swe_scaffold.terminal import show
 
 
@@ -77,8 +80,13 @@ class BaseModel:
         return self.folder.resolve().name if self.is_local else self.name
 
 
-def find_base(name: str, *, offline: bool = False) -> BaseFiles:
+def find_base(name: str, *, offline: bool = False, sha256: Sha256 = sha256_file) -> BaseFiles:
     """Find and hash the files of a base model.
+
+    Args:
+        name: Folder or hub id.
+        offline: Never ask the network.
+        sha256: What hashes a file; see `read_ahead`.
 
     Raises:
         IntegrityError: Pickled or missing weights, or a folder that wants its own code run.
@@ -87,7 +95,7 @@ def find_base(name: str, *, offline: bool = False) -> BaseFiles:
     folder = resolve_model_folder(name, patterns=WEIGHT_PATTERNS, offline=offline)
     refuse_foreign_ways(folder)
     files = require_safetensors(folder)
-    entries = {file.name: sha256_file(file) for file in [folder / "config.json", *files]}
+    entries = {file.name: sha256(file) for file in [folder / "config.json", *files]}
     return BaseFiles(folder, fingerprint(entries), _context_length(folder))
 
 
@@ -127,6 +135,7 @@ def load_base(
             bits.require_faithful(module, require_safetensors(found.folder))
         _require_finite(module, found.folder)
         module.requires_grad_(False).eval()
+    started()
     return BaseModel(module, name, found.folder, found.sha256, device, quantization)
 
 
@@ -200,7 +209,10 @@ def _load(folder: Path, device: Device, options: Mapping[str, Any]) -> Any:
 
 def _require_finite(module: torch.nn.Module, folder: Path) -> None:
     for name, tensor in module.named_parameters():
-        if not bool(torch.isfinite(tensor).all()):
+        # The extremes are infinite or NaN where any number is; a mask takes forty times as long.
+        if tensor.numel() and not all(
+            map(math.isfinite, torch.stack(tensor.detach().aminmax()).tolist())
+        ):
             raise IntegrityError(f"tensor {name} is not finite", where=str(folder))
 
 

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from swe_scaffold.errors import DataError, IntegrityError, MissingExtra
 from swe_scaffold.hub import resolve_model_folder
 
@@ -97,7 +99,7 @@ def read_tokenizer(folder: Path) -> ChatTokenizer:
     config = _json_object(folder, "tokenizer_config.json")
     generation = _json_object(folder, "generation_config.json")
     return _build(
-        _json_object(folder, "tokenizer.json"),
+        _json_object(folder, "tokenizer.json", parse_constant=_refuse),
         where=str(folder),
         template=_template(folder, config),
         pad=_content(config.get("pad_token")),
@@ -183,7 +185,7 @@ def _plain_encoder(data: dict[str, Any], where: str) -> Tokenizer:
         "padding": None,
     }
     try:
-        return Tokenizer.from_str(json.dumps({**data, **bare}, allow_nan=False))
+        return Tokenizer.from_buffer(orjson.dumps({**data, **bare}))
     except Exception as error:  # the library raises bare Exception
         where = f"{where}/tokenizer.json"
         raise DataError(f"not a usable tokenizer: {error}", where=where) from error
@@ -223,13 +225,18 @@ def _content(token: object) -> str:
     return token if isinstance(token, str) else ""
 
 
-def _json_object(folder: Path | None, name: str) -> dict[str, Any]:
+def _refuse(constant: str) -> None:
+    # Python reads NaN and infinities, and other libraries write null for them.
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _json_object(folder: Path | None, name: str, **options: Any) -> dict[str, Any]:
     """Read a JSON object of the folder; a missing file is an empty one."""
     path = (folder or Path()) / name
     if folder is None or not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), **options)
     except (ValueError, RecursionError) as error:
         raise DataError("not JSON", where=str(path)) from error
     if not isinstance(value, dict):

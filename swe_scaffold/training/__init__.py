@@ -23,6 +23,7 @@ from pathlib import Path
 
 from swe_scaffold.cache import Cache
 from swe_scaffold.config import SpeedrunConfig
+from swe_scaffold.engine.read_ahead import hashing_ahead
 from swe_scaffold.errors import UsageError
 from swe_scaffold.files import folder_lock, remove_leftovers, require_writable
 from swe_scaffold.rendering import Renderer
@@ -94,10 +95,11 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
         renderer = Renderer.load(
             config.training.model_name, offline=offline, trust_template=trust_template
         )
-        prepared = prepare(Path(data), config, renderer, cache)
-        for note in prepared.notes:
-            reporter.say(note)
-        base = load_base(config.training, prepared, offline=offline)
+        with hashing_ahead(config.training.model_name) as sha256:
+            prepared = prepare(Path(data), config, renderer, cache)
+            for note in prepared.notes:
+                reporter.say(note)
+            base = load_base(config.training, prepared, offline=offline, sha256=sha256)
         with closing(Run(config, folder, prepared, base, renderer, reporter)) as run:
             run.resume(allow_change) if resume else run.begin()
             with stop_after_step() as stop:

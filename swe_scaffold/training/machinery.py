@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from swe_scaffold.config import TrainingConfig
 from swe_scaffold.errors import ConfigError, IntegrityError, UsageError
+from swe_scaffold.files import sha256_file
 from swe_scaffold.training.data import RunData
 from swe_scaffold.training.plan import plan_steps, round_up, rows_per_step
 from swe_scaffold.types import TokenizedExample
@@ -17,10 +18,19 @@ if TYPE_CHECKING:
     from swe_scaffold.engine.budget import Budget
     from swe_scaffold.engine.loop import Loop
     from swe_scaffold.engine.model import BaseModel
+    from swe_scaffold.engine.read_ahead import Sha256
 
 
-def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> BaseModel:
+def load_base(
+    training: TrainingConfig, data: RunData, *, offline: bool, sha256: Sha256 = sha256_file
+) -> BaseModel:
     """Load the base, once it is certain that these rows can be trained on it.
+
+    Args:
+        training: Names the base and its dtype.
+        data: The rows.
+        offline: Never ask the network.
+        sha256: What hashes a file; see `engine.read_ahead`.
 
     Raises:
         ConfigError: Every weight is to be trained; or the best is to be kept, and nothing is held
@@ -49,10 +59,12 @@ def load_base(training: TrainingConfig, data: RunData, *, offline: bool) -> Base
     rows = (*data.trained, *data.held_out)
     declared = model.declared_sizes(training.model_name, offline=offline)
     _refuse_misfits(rows, training.model_name, *declared)
+    device = choose_device(training.dtype)
     base = model.load_base(
         training.model_name,
-        choose_device(training.dtype),
+        device,
         offline=offline,
+        files=model.find_base(training.model_name, offline=offline, sha256=sha256),
         quantization=training.quantization,
     )
     _refuse_misfits(rows, training.model_name, base.vocab_size, base.context_length)

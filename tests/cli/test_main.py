@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import runpy
@@ -260,6 +261,13 @@ def cpu_seconds(*arguments: str) -> float:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return min(costs)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["summarize", "no-file"]])
+def test_a_command_leaves_the_garbage_collector_as_it_was(run: Run, arguments: list[str]) -> None:
+    before = gc.get_threshold()
+    run(*arguments)
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
 
 
 def test_help_and_a_typo_are_answered_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.model import load_base
 from swe_scaffold.errors import IntegrityError, OutOfMemory, UsageError
+from swe_scaffold.start_up import starting
 from tests.tiny import tiny_model
 
 WEIGHTS = "model.safetensors"
@@ -72,6 +74,14 @@ def test_a_model_is_loaded_frozen_in_the_dtype_asked_for(folder: Path, cpu: Devi
     half = load_base(str(folder), Device("cpu", torch.bfloat16))
     assert {tensor.dtype for tensor in half.module.parameters()} == {torch.bfloat16}
     assert half.sha256 == base.sha256
+
+
+def test_with_the_base_loaded_a_program_has_started(folder: Path, cpu: Device) -> None:
+    usual = gc.get_threshold()
+    with starting():
+        assert gc.get_threshold() > usual
+        load_base(str(folder), cpu)
+        assert (gc.get_threshold(), gc.get_freeze_count() > 0) == (usual, True)
 
 
 def test_loading_prints_nothing_and_leaves_the_library_as_it_was(
@@ -159,11 +169,22 @@ def test_a_tensor_of_another_shape_is_an_error(folder: Path, cpu: Device) -> Non
     refused(folder, cpu, "cannot be loaded|mismatched")
 
 
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_tensor_that_is_not_finite_is_refused(folder: Path, cpu: Device, value: float) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("place", [0, 3, -1])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_tensor_that_is_not_finite_is_refused(
+    folder: Path, dtype: torch.dtype, place: int, value: float
+) -> None:
     name = "model.norm.weight"
-    edit_tensors(folder, lambda tensors: tensors[name].__setitem__(3, value))
-    refused(folder, cpu, f"tensor {name} is not finite")
+    edit_tensors(folder, lambda tensors: tensors[name].__setitem__(place, value))
+    refused(folder, Device("cpu", dtype), f"tensor {name} is not finite")
+
+
+def test_an_overflow_of_the_dtype_asked_for_is_refused(folder: Path) -> None:
+    name = "model.norm.weight"
+    edit_tensors(folder, lambda tensors: tensors[name].__setitem__(3, 1e5))
+    load_base(str(folder), Device("cpu", torch.float32))
+    refused(folder, Device("cpu", torch.float16), f"tensor {name} is not finite")
 
 
 @pytest.mark.parametrize("keep", [0, 20, 2000, -1])

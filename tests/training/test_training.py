@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,14 +18,17 @@ import torch
 from swe_scaffold.engine import loop as loop_module
 from swe_scaffold.errors import (
     ConfigError,
+    DataError,
     DivergedError,
     IntegrityError,
     LockedError,
     OutOfMemory,
+    Stopped,
     UsageError,
 )
 from swe_scaffold.files import folder_lock
 from swe_scaffold.manifest import verify_files
+from swe_scaffold.signals import stop_by_exception
 from tests.tiny_runs import (
     checkpoints,
     copy_model,
@@ -297,3 +302,34 @@ def test_metrics_are_strict_json_without_times(uninterrupted: Path) -> None:
     for line in metrics(uninterrupted):
         assert not [key for key in line if "second" in key or "memory" in key]
         assert all(math.isfinite(value) for value in line.values())
+
+
+def with_endless_weights(model: Path, to: Path) -> Path:
+    """A base that takes a quarter of an hour to hash."""
+    folder = copy_model(model, to)
+    os.truncate(folder / "model.safetensors", 1 << 40)
+    return folder
+
+
+def test_what_is_wrong_with_the_rows_does_not_wait_for_the_base(
+    model: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("no json\n")
+    endless = with_endless_weights(model, tmp_path / "model")
+    before = threading.active_count()
+    with pytest.raises(DataError, match=r"rows\.jsonl:1"):
+        train(make_config(endless, tmp_path / "run"), rows)
+    assert threading.active_count() == before
+
+
+def test_a_signal_does_not_wait_for_the_base(model: Path, data: Path, tmp_path: Path) -> None:
+    endless = with_endless_weights(model, tmp_path / "model")
+    before = threading.active_count()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(Stopped), stop_by_exception():
+        train(make_config(endless, tmp_path / "run"), data)
+    timer.join()
+    assert threading.active_count() == before
+    assert list((tmp_path / "run").glob("*.json*")) == []
