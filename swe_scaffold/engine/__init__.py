@@ -5,6 +5,7 @@
 - `model_files.py`: what is looked at before a model is loaded.
 - `quantization.py`: a base in 4 bits, compared with what is stored.
 - `saving.py`: a whole model in a folder, as transformers stores it.
+- `read_ahead.py`: the base's files hashed beside other work, without torch.
 - `adapter.py`: LoRA adapters on and off a base, as standard PEFT folders.
 - `adapter_config.py`: an adapter's own config, read as data.
 - `loading.py`: from a model's reference to base and adapter, loaded.
