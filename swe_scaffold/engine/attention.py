@@ -212,13 +212,13 @@ def _compare(causal: Any) -> str | None:
     device = causal.get_input_embeddings().weight.device
     vocabulary = causal.get_input_embeddings().weight.shape[0]
     ids = torch.arange(1, 1 + first + second, device=device) * 7919 % vocabulary
-    own = torch.cat([_logits(causal, part[None])[0] for part in ids.split(_PROBE)]).float()
+    own = torch.cat([_hidden(causal, part[None])[0] for part in ids.split(_PROBE)]).float()
     positions = torch.cat([torch.arange(length, device=device) for length in _PROBE])
     stream = {"position_ids": positions[None], "documents": _PROBE}
     with within_documents(causal):
-        found = _logits(causal, ids[None], **stream)[0].float()
+        found = _hidden(causal, ids[None], **stream)[0].float()
         ids[:first] = ids[:first].flip(0)
-        other = _logits(causal, ids[None], **stream)[0].float()
+        other = _hidden(causal, ids[None], **stream)[0].float()
     tolerance = 1e-4 if causal.dtype == torch.float32 else 5e-2
     if not float((found - own).norm()) <= tolerance * float(own.norm()):
         return "rows in one stream get other values than alone"
@@ -227,6 +227,9 @@ def _compare(causal: Any) -> str | None:
     return None
 
 
-def _logits(causal: Any, ids: torch.Tensor, **stream: Any) -> torch.Tensor:
-    logits: torch.Tensor = causal(input_ids=ids, use_cache=False, **stream).logits
-    return logits
+def _hidden(causal: Any, ids: torch.Tensor, **stream: Any) -> torch.Tensor:
+    """Return the last hidden states: what a head makes of them is no matter of attention."""
+    hidden: torch.Tensor = causal.base_model(
+        input_ids=ids, use_cache=False, **stream
+    ).last_hidden_state
+    return hidden

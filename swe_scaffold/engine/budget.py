@@ -26,7 +26,7 @@ from swe_scaffold.types import TokenizedExample
 MOST_TOKENS = 1 << 16
 # Of what is free: estimates are off by some per cent, and allocators waste a part.
 _SHARE = 0.85
-_COUNTED = 96
+_COUNTED = 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from swe_scaffold.engine.adapter import WEIGHTS, adapter_tensors, put_tensors, read_tensors
+from swe_scaffold.engine.adapter import read_tensors
 from swe_scaffold.engine.loop import Loop
+from swe_scaffold.engine.trained import put_trained, trained_tensors, weights_name
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.files import atomic_folder, remove, write_bytes, write_json
 from swe_scaffold.manifest import file_entries, read_manifest, verify_files, write_manifest
@@ -47,8 +48,8 @@ def save_checkpoint(
 
     target = folder / f"step-{loop.step}"
     with loop.masters.in_model():
-        weights = adapter_tensors(loop.model)
-    tensors = {WEIGHTS: weights, OPTIMIZER: _optimizer_tensors(loop)}
+        weights = trained_tensors(loop.model)
+    tensors = {weights_name(loop.model): weights, OPTIMIZER: _optimizer_tensors(loop)}
     with atomic_folder(target) as temporary:
         for name, content in tensors.items():
             write_bytes(temporary / name, save(content, metadata={"format": "pt"}))
@@ -67,12 +68,22 @@ def restore(loop: Loop, checkpoint: Checkpoint) -> None:
         IntegrityError: A tensor is missing or does not fit this loop.
     """
     folder = checkpoint.folder
-    with loop.masters.in_model():
-        put_tensors(loop.model, read_tensors(folder / WEIGHTS), where=str(folder / WEIGHTS))
+    put_weights(loop, checkpoint)
     _restore_optimizer(loop, read_tensors(folder / OPTIMIZER), where=str(folder / OPTIMIZER))
     if scaler := checkpoint.state.get("scaler"):
         loop.scaler.load_state_dict(dict(scaler))
     loop.step = checkpoint.step
+
+
+def put_weights(loop: Loop, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's weights into a loop, and nothing else of it.
+
+    Raises:
+        IntegrityError: A tensor is missing or does not fit.
+    """
+    path = checkpoint.folder / weights_name(loop.model)
+    with loop.masters.in_model():
+        put_trained(loop.model, read_tensors(path), where=str(path))
 
 
 def list_checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -117,7 +128,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     """
     manifest = read_manifest(path / MANIFEST)
     files, stored = manifest.get("files"), manifest.get("fingerprint")
-    if not isinstance(files, dict) or not {WEIGHTS, OPTIMIZER, STATE} <= set(files):
+    if not isinstance(files, dict) or not {OPTIMIZER, STATE} < set(files):
         raise IntegrityError("the manifest does not name every file", where=str(path))
     if not isinstance(stored, dict):
         raise IntegrityError("the manifest has no fingerprint", where=str(path))

@@ -132,7 +132,7 @@ class Loop:
         )
 
     def rehearse(self, rows: Sequence[TokenizedExample], *, backward: bool = True) -> None:
-        """Compute one micro-batch, forward and perhaps backward, and change nothing.
+        """Compute one micro-batch and change nothing; without `backward`, the body's forward alone.
 
         Raises:
             DivergedError: The loss is not finite.
@@ -145,7 +145,9 @@ class Loop:
                     self._backward(rows, batch, sum(batch.counts))
                 else:
                     with out_of_memory(_described(rows)):
-                        token_nll(self.model, batch)
+                        self.cut.causal.base_model(
+                            input_ids=batch.input_ids, use_cache=False, **batch.stream
+                        )
         finally:
             self.optimizer.zero_grad(set_to_none=True)
 

@@ -33,8 +33,7 @@ def load_base(
         sha256: What hashes a file; see `engine.read_ahead`.
 
     Raises:
-        ConfigError: Every weight is to be trained; or the best is to be kept, and nothing is held
-            out to tell it.
+        ConfigError: The best is to be kept, and nothing is held out to tell it.
         UsageError: A row is longer than the model's context.
         IntegrityError: The weights cannot be used, or the tokenizer is another model's.
         EnvironmentFailure: A hub id that cannot be fetched, or a device that cannot quantise.
@@ -44,12 +43,6 @@ def load_base(
     from swe_scaffold.engine import model
     from swe_scaffold.engine.devices import choose_device
 
-    if training.finetuning == "full":
-        raise ConfigError(
-            'the loop trains adapters only: "full" is not there yet',
-            where="training.finetuning",
-            hint='"lora" with lora.target_modules "all-linear" comes nearest',
-        )
     if training.load_best and not data.held_out:
         raise ConfigError(
             "needs held-out rows to tell the best, and there are none",
@@ -103,7 +96,7 @@ class Machinery:
 def make_machinery(
     training: TrainingConfig, data: RunData, base: BaseModel, *, pad_id: int
 ) -> Machinery:
-    """Attach a fresh adapter to the base and choose the micro-batches.
+    """Attach a fresh adapter, or open every weight, and choose the micro-batches.
 
     Raises:
         ConfigError: A target of the adapter names no linear module of the base.
@@ -126,7 +119,10 @@ def make_machinery(
         seed=training.seed,
         pad_id=pad_id,
     )
-    model = attach(base.module, training.lora, seed=training.seed)
+    if training.finetuning == "full":
+        model = base.module.requires_grad_(True)
+    else:
+        model = attach(base.module, training.lora, seed=training.seed)
     longest = max(len(row.input_ids) for row in data.trained)
     loop = Loop(model, settings, base.device, MicroBatches.through(model, longest=longest))
     tokens, checkpointing = training.tokens_per_micro_batch, training.activation_checkpointing

@@ -143,7 +143,7 @@ def preflight(  # noqa: PLR0913 one story, each option named
     machinery = make_machinery(training, prepared, base, pad_id=renderer.pad_id)
     loop = machinery.loop
     passes = _Passes(loop, machinery.order, prepared.trained, reporter)
-    memory = passes.probe_memory()
+    # Before any step is taken: it asks the base.
     starts = look_at_starts(
         loop.model,
         prepared.trained,
@@ -153,6 +153,7 @@ def preflight(  # noqa: PLR0913 one story, each option named
         evaluation=config.evaluation,
         reporter=reporter,
     )
+    memory = passes.probe_memory()
     return Preflight(
         rows=prepared.counts(),
         notes=prepared.notes,

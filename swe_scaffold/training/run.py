@@ -22,6 +22,7 @@ from swe_scaffold.training import record
 from swe_scaffold.training.data import RunData
 from swe_scaffold.training.decisions import decide
 from swe_scaffold.training.machinery import make_machinery
+from swe_scaffold.training.outcome import save_outcome
 from swe_scaffold.training.plan import base_entry, binding, data_entries
 from swe_scaffold.training.record import TrainingResult
 from swe_scaffold.training.telemetry import Telemetry
@@ -269,6 +270,12 @@ class Run:
             return True
         return False
 
+    def _as_saved(self) -> contextlib.AbstractContextManager[None]:
+        """Let the model hold the weights as they will be saved: adapters in float32."""
+        if self.training.finetuning == "full":
+            return contextlib.nullcontext()
+        return self.loop.masters.in_model()
+
     def _hold_out_totals(self) -> Iterator[float]:
         from swe_scaffold.engine.scoring import plan_passes, score
 
@@ -278,8 +285,7 @@ class Run:
             lengths, tokens_per_pass=settings.tokens_per_batch, rows_per_pass=settings.batch_size
         )
         model, pad_id = self.loop.model, self.renderer.pad_id
-        # The weights that will be saved, not the copies that compute the steps.
-        with self.loop.masters.in_model():
+        with self._as_saved():
             scored = score(model, rows, passes=passes, pad_id=pad_id, device=self.base.device)
             for row in chain.from_iterable(scored):
                 if not math.isfinite(row.total):
@@ -309,12 +315,10 @@ class Run:
 
     def finish(self, wall_seconds: float, origins: Mapping[str, str]) -> TrainingResult:
         """Write adapter, tokenizer, ledger, card and, last, the manifest with every decision."""
-        from swe_scaffold.engine.adapter import save_adapter
-
         if self.training.load_best and self.best:
             self._load_best(self.best[1])
-        with self.loop.masters.in_model():
-            save_adapter(self.loop.model, self.folder, base_name=self.base.public_name)
+        with self._as_saved():
+            outcome = save_outcome(self.training, self.base, self.loop.model, self.folder)
         tokenizer_files = run_folder.copy_files(self.renderer.tokenizer.files, self.folder)
         record.write_trained_rows(self.folder, self.trained_rows)
         write_jsonl(self.folder / run_folder.SKIPPED, (asdict(row) for row in self.data.skipped))
@@ -344,21 +348,19 @@ class Run:
             "finished": utc_now(),
             "wall_seconds": round(wall_seconds, 1),
             "speed": result.speed,
+            **outcome.facts,
         }
-        run_folder.write_card(self.folder, facts)
-        names = ["adapter_model.safetensors", "adapter_config.json", "README.md", *tokenizer_files]
+        run_folder.write_card(self.folder, facts, kind=outcome.kind)
+        names = [*outcome.names, "README.md", *tokenizer_files]
         names += [run_folder.METRICS, run_folder.TRAINED_ROWS, run_folder.SKIPPED]
-        run_folder.finish(self.folder, facts, names=names)
+        run_folder.finish(self.folder, facts, names=names, kind=outcome.kind)
         return result
 
     def _load_best(self, step: int) -> None:
-        from swe_scaffold.engine.adapter import WEIGHTS, put_tensors, read_tensors
-        from swe_scaffold.engine.checkpoint import open_checkpoint
+        from swe_scaffold.engine.checkpoint import open_checkpoint, put_weights
 
         path = self.folder / run_folder.CHECKPOINTS / f"step-{step}"
-        weights = open_checkpoint(path).folder / WEIGHTS
-        with self.loop.masters.in_model():
-            put_tensors(self.loop.model, read_tensors(weights), where=str(weights))
+        put_weights(self.loop, open_checkpoint(path))
         self.reporter.say(f"ending with step {step}, the lowest hold-out NLL")
 
     def _result(self, wall_seconds: float) -> TrainingResult:

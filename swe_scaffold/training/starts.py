@@ -69,7 +69,7 @@ def look_at_starts(
     evaluation: EvaluationConfig,
     reporter: Reporter,
 ) -> StartReport:
-    """Score a sample of rows by the base below a PEFT model, and ask it for its first tokens.
+    """Score a sample of rows by the base, below a PEFT model or itself, and ask for first tokens.
 
     Raises:
         OutOfMemory: A row does not fit.
@@ -77,7 +77,7 @@ def look_at_starts(
     from swe_scaffold.engine.probe import likeliest_first
     from swe_scaffold.engine.scoring import plan_passes, score
 
-    chosen = sample(rows, seed=seed)
+    chosen, below = sample(rows, seed=seed), hasattr(model, "disable_adapter")
     lengths = [len(row.input_ids) for row in chosen]
     passes = plan_passes(
         lengths,
@@ -93,7 +93,7 @@ def look_at_starts(
             passes=passes,
             pad_id=renderer.pad_id,
             device=device,
-            without_adapter=True,
+            without_adapter=below,
         )
         for result in chain.from_iterable(scored):
             nll[result.index] = result.nll
@@ -101,7 +101,7 @@ def look_at_starts(
         seconds = time.monotonic() - began
         likeliest = []
         for found in likeliest_first(
-            model, chosen, device=device, most=LISTED, without_adapter=True
+            model, chosen, device=device, most=LISTED, without_adapter=below
         ):
             likeliest.append(found)
             track.advance()

@@ -82,7 +82,7 @@ def test_chunks_of_the_head_change_nothing(
     whole = token_nll(model, batch_of(rows))
     whole.sum().backward()
     wanted = gradients(model)
-    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", rows_per_chunk * VOCABULARY + 5)
+    monkeypatch.setattr(loss, "CPU_CHUNK_ELEMENTS", rows_per_chunk * VOCABULARY + 5)
     parts = token_nll(model, batch_of(rows))
     parts.sum().backward()
     assert_close(parts, whole.detach())
@@ -104,7 +104,7 @@ def test_tiles_of_the_head_change_nothing(
 def test_a_vocabulary_larger_than_a_chunk_goes_row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
     model, rows = with_adapter(make_model()), make_rows(LENGTHS)
     wanted = token_nll(model, batch_of(rows)).detach()
-    monkeypatch.setattr(loss, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(loss, "CPU_CHUNK_ELEMENTS", 1)
     assert_close(token_nll(model, batch_of(rows)), wanted)
 
 
@@ -139,11 +139,17 @@ def test_asking_a_model_for_its_head_disturbs_nothing() -> None:
     assert torch.equal(token_nll(model, batch), first)
 
 
-def test_a_trainable_head_gets_its_gradient() -> None:
-    model, rows = make_model("qwen2-untied").requires_grad_(True), make_rows(LENGTHS)
-    torch.cat([plain_nll(model, row) for row in rows]).sum().backward()
+@pytest.mark.parametrize("rows_per_chunk", [1, 7, 10_000])
+@pytest.mark.parametrize("name", ["qwen2-tied", "qwen2-untied", "phi-head-with-bias"])
+def test_a_trainable_head_gets_its_gradient(
+    monkeypatch: pytest.MonkeyPatch, name: str, rows_per_chunk: int
+) -> None:
+    model, rows = make_model(name).requires_grad_(True), make_rows(LENGTHS)
+    scales = torch.linspace(0.5, 2.0, sum(sum(row.loss_mask[1:]) for row in rows))
+    (torch.cat([plain_nll(model, row) for row in rows]) * scales).sum().backward()
     wanted = gradients(model)
-    token_nll(model, batch_of(rows)).sum().backward()
+    monkeypatch.setattr(loss, "CPU_CHUNK_ELEMENTS", rows_per_chunk * VOCABULARY)
+    (token_nll(model, batch_of(rows)) * scales).sum().backward()
     for key, gradient in gradients(model).items():
         assert float((gradient - wanted[key]).norm() / wanted[key].norm()) <= 1e-5, key
 

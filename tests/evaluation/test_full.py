@@ -18,14 +18,14 @@ from swe_scaffold.prediction.local import load_local
 from swe_scaffold.report import run_page
 from swe_scaffold.scores import read_evaluation
 from swe_scaffold.training import folder as run_folder
-from tests.full_runs import make_full
-from tests.tiny_runs import flip_byte, left_over, read_json
+from tests.tiny_runs import flip_byte, left_over, make_config, read_json, train
 
 
 @pytest.fixture(scope="module")
 def with_full(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = Path(shutil.copytree(made, tmp_path_factory.mktemp("full") / "place"))
-    make_full(place / "run", place / "model", place / "full")
+    config = make_config(place / "model", place / "full", finetuning="full", learning_rate=1e-3)
+    train(config, place / "rows.jsonl")
     return place
 
 
@@ -150,4 +150,4 @@ def test_an_overwritten_run_leaves_nothing_of_it(place: Path) -> None:
     (place / "full" / "model-00001-of-00002.safetensors").write_bytes(b"")
     (place / "full" / "notes.txt").write_text("mine")
     run_folder.clear(place / "full")
-    assert sorted(path.name for path in (place / "full").iterdir()) == ["notes.txt"]
+    assert sorted(path.name for path in (place / "full").iterdir()) == [".lock", "notes.txt"]

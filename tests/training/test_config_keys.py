@@ -490,10 +490,13 @@ def load_best(kit: Kit) -> None:
 
 
 def finetuning(kit: Kit) -> None:
-    kit.run("lora", finetuning="lora", max_steps=1)
-    with pytest.raises(ConfigError, match='"full" is not there yet') as error:
-        kit.run("full", finetuning="full")
-    assert error.value.where == "training.finetuning"
+    one = kit.run("lora", finetuning="lora", max_steps=1)
+    folder = kit.run("full", finetuning="full", max_steps=1)
+    assert not (one / "model.safetensors").exists()
+    assert not (folder / "adapter_model.safetensors").exists()
+    assert set(tensors(folder / "model.safetensors")) == set(
+        tensors(kit.model / "model.safetensors")
+    )
 
 
 def quantization(kit: Kit) -> None:
