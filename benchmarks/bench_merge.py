@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,11 +62,11 @@ class Case:
 
 def rows() -> list[TokenizedExample]:
     generator = torch.Generator().manual_seed(0)
-    mask = tuple(index >= PROMPT for index in range(TOKENS))
+    mask = np.arange(TOKENS) >= PROMPT
     return [
         TokenizedExample(
             f"row-{number}",
-            tuple(torch.randint(0, VOCABULARY, (TOKENS,), generator=generator).tolist()),
+            torch.randint(0, VOCABULARY, (TOKENS,), generator=generator).int().numpy(),
             mask,
             "repo",
             "repo",

@@ -52,9 +52,9 @@ def tokens(rows: str, out: Path, *, tokenizer: str, max_length: str, save: str =
             for row in made.trained:
                 line: dict[str, Any] = {
                     "key": row.instance_id,
-                    "ids": list(map(int, row.input_ids)),
+                    "ids": row.input_ids.tolist(),
                 }
-                line["targets"] = list(map(bool, row.loss_mask))
+                line["targets"] = row.loss_mask.tolist()
                 line["prompt_cut"] = int(row.prompt_cut)
                 file.write(json.dumps(line) + "\n")
     note = {"prepare_seconds": seconds, "rows": len(made.trained), "counts": made.counts()}

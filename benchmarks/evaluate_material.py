@@ -130,11 +130,11 @@ def choose_rows(
 
 def _token_row(row: Any) -> dict[str, Any]:
     """A row as a context and its continuation; what stands after the last target bears on none."""
-    places = [place for place, target in enumerate(row.loss_mask) if target]
+    places = row.loss_mask.nonzero()[0].tolist()
     first, last = places[0], places[-1]
     if places != list(range(first, last + 1)):
         raise SystemExit(f"{row.instance_id}: its targets are not one continuation")
-    ids = list(map(int, row.input_ids))
+    ids = row.input_ids.tolist()
     return {"key": row.instance_id, "context": ids[:first], "continuation": ids[first : last + 1]}
 
 

@@ -62,13 +62,13 @@ def synthetic_rows(shape: Shape) -> list[TokenizedExample]:
     prompt_tokens = shape.row_tokens - shape.response_tokens
     rows = []
     for number in range(shape.rows):
-        prompt = generator.integers(0, shape.vocab_size, prompt_tokens).tolist()
-        response = generator.integers(0, 64, shape.response_tokens).tolist()
+        prompt = generator.integers(0, shape.vocab_size, prompt_tokens, np.int32)
+        response = generator.integers(0, 64, shape.response_tokens, np.int32)
         rows.append(
             TokenizedExample(
                 instance_id=f"synthetic-{number}",
-                input_ids=(*prompt, *response),
-                loss_mask=(False,) * prompt_tokens + (True,) * shape.response_tokens,
+                input_ids=np.concatenate([prompt, response]),
+                loss_mask=np.arange(shape.row_tokens) >= prompt_tokens,
                 repo="",
                 group=f"group-{number % 4}",
                 label=SpeedrunLabel.SUCCESS,

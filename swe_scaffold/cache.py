@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,20 +68,27 @@ class Cache:
             return None
         return Cached(header["about"], body)
 
-    def keep(self, kind: str, key: str, about: Mapping[str, Any], body: Path | bytes) -> None:
+    def keep(
+        self,
+        kind: str,
+        key: str,
+        about: Mapping[str, Any],
+        body: Path | bytes | Iterable[memoryview],
+    ) -> None:
         """Keep an entry.
 
         A body that is a file is linked where the file system allows, else copied; it must not be
-        written to afterwards.
+        written to afterwards. A body of many parts is written part by part. An older body of this
+        key is replaced, not overwritten, so that whoever has it mapped keeps what it said.
         """
         head, kept = self._paths(kind, key)
         with contextlib.suppress(OSError, EnvironmentFailure, Malformed):
             head.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if isinstance(body, bytes):
-                with atomic_write(kept, durable=False) as stream:
-                    stream.write(body)
-            else:
+            if isinstance(body, Path):
                 take_over(body, kept)
+            else:
+                with atomic_write(kept, durable=False) as stream:
+                    stream.writelines([body] if isinstance(body, bytes) else body)
             content = encode({"about": dict(about), "sha256": sha256_file(kept)}, max_depth=99)
             with atomic_write(head, durable=False) as stream:
                 stream.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)

@@ -7,9 +7,14 @@ rooms above.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class SpeedrunLabel(StrEnum):
@@ -189,18 +194,23 @@ class Skip:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class TokenizedExample:
-    """Token ids of one example and which of them are targets (same length); ready for the engine.
+    """Token ids of one example and which of them are targets; ready for the engine.
 
-    `group`, `repo` and `label` travel along so that scores can be made from it alone.
-    `response_bytes` is the UTF-8 length of the trained text. `prompt_cut` counts prompt tokens that
-    `max_length` removed.
+    `input_ids` (int32) and `loss_mask` (bool) are arrays of shape (length,), seen read-only: rows
+    from the cache are parts of a file that is mapped, not read. Two examples are equal if all their
+    fields are, tokens included. `group`, `repo` and `label` travel along so that scores can be made
+    from it alone. `response_bytes` is the UTF-8 length of the trained text. `prompt_cut` counts
+    prompt tokens that `max_length` removed.
+
+    Raises:
+        TypeError: The arrays are of another type, or not of one length.
     """
 
     instance_id: str
-    input_ids: tuple[int, ...]
-    loss_mask: tuple[bool, ...]
+    input_ids: NDArray[np.int32]
+    loss_mask: NDArray[np.bool_]
     repo: str
     group: str
     label: SpeedrunLabel
@@ -208,10 +218,50 @@ class TokenizedExample:
     prompt_cut: int = 0
     sha256: str = ""
 
+    def __post_init__(self) -> None:
+        ids, mask = self.input_ids.view(), self.loss_mask.view()
+        if (
+            ids.dtype != "int32"
+            or mask.dtype != "bool"
+            or not ids.shape == mask.shape == (ids.size,)
+        ):
+            raise TypeError("a row needs an array of int32 ids and a mask of as many bools")
+        for name, array in (("input_ids", ids), ("loss_mask", mask)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TokenizedExample) and self._value() == other._value()
+
+    def __hash__(self) -> int:
+        return hash(self._value())
+
+    def _value(self) -> tuple[Any, ...]:
+        values = (getattr(self, entry.name) for entry in fields(self))
+        # Arrays compare element by element.
+        return tuple(v.tobytes() if hasattr(v, "tobytes") else v for v in values)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        return len(self.input_ids)
+
     @property
     def targets(self) -> int:
         """Number of trained tokens."""
-        return sum(self.loss_mask)
+        return int(self.loss_mask.sum())
+
+    @property
+    def target_positions(self) -> NDArray[np.int64]:
+        """Positions of the targets that something predicts: all but one at the first token."""
+        return self.loss_mask[1:].nonzero()[0] + 1
+
+    @property
+    def spans(self) -> list[tuple[int, int, bool]]:
+        """The row as runs of tokens that are targets or are not: (start, stop, targets)."""
+        edges = (self.loss_mask[1:] != self.loss_mask[:-1]).nonzero()[0] + 1
+        bounds = [0, *edges.tolist(), self.length]
+        return [(start, stop, bool(self.loss_mask[start])) for start, stop in pairwise(bounds)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,12 @@ def decoded(official: Any, ids: Any) -> str:
     return str(text)
 
 
+def ids_of(row: TokenizedExample) -> tuple[int, ...]:
+    return tuple(row.input_ids.tolist())
+
+
 def targets(row: TokenizedExample) -> list[int]:
-    return [i for i, target in zip(row.input_ids, row.loss_mask, strict=True) if target]
+    return [i for i, target in zip(ids_of(row), row.loss_mask, strict=True) if target]
 
 
 def as_dicts(example: Example) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from tests.chats import (
     encoded,
     honest,
     hostile,
+    ids_of,
     own_ids,
     pair,
     refused,
@@ -90,7 +91,7 @@ def test_ids_are_the_tokenizers_own(
     renderer: Renderer, official: Any, prompt: str, response: str
 ) -> None:
     example = pair(prompt, f"diff{response}")
-    assert rendered(renderer, example).input_ids == own_ids(official, example)
+    assert ids_of(rendered(renderer, example)) == own_ids(official, example)
 
 
 @some
@@ -101,7 +102,7 @@ def test_chats_with_tools_are_the_tokenizers_own(
     proof = renderer.prove([example])
     assert (proof.rows, proof.verdicts, proof.spelt_controls) == (1, 0, 1 if example.tools else 0)
     if proof.identical:
-        assert rendered(renderer, example).input_ids == own_ids(official, example)
+        assert ids_of(rendered(renderer, example)) == own_ids(official, example)
     else:
         assert proof.boundary_merges or example.tools
 
@@ -112,7 +113,7 @@ def test_targets_begin_where_generation_does(
     renderer: Renderer, official: Any, example: Example
 ) -> None:
     row = rendered(renderer, example)
-    mask = row.loss_mask
+    mask = row.loss_mask.tolist()
     begin = max(i for i in range(1, len(mask)) if mask[i] and not mask[i - 1])
     assert decoded(official, row.input_ids[:begin]).endswith("<|im_start|>assistant\n")
 
@@ -141,7 +142,7 @@ def test_trained_is_the_response_and_its_end(
     assert row.response_bytes == len(response.encode())
     assert 0 <= min(row.input_ids) <= max(row.input_ids) < renderer.vocab_size
     # Only the newline after the end token follows the answer.
-    assert row.loss_mask[-2:] == (True, False)
+    assert row.loss_mask[-2:].tolist() == [True, False]
 
 
 def test_each_trained_message_is_trained_with_its_end(renderer: Renderer, official: Any) -> None:
@@ -159,7 +160,7 @@ def test_each_trained_message_is_trained_with_its_end(renderer: Renderer, offici
     called = 'one\n<tool_call>\n{"name": "open", "arguments": {"path": "m.py"}}\n</tool_call>'
     assert decoded(official, targets(row)) == f"{called}<|im_end|>three<|im_end|>"
     assert row.response_bytes == len(called) + len("three")
-    assert row.input_ids == own_ids(official, example)
+    assert ids_of(row) == own_ids(official, example)
 
 
 def test_an_answer_that_begins_with_newlines_is_split_from_its_header(
@@ -168,7 +169,7 @@ def test_an_answer_that_begins_with_newlines_is_split_from_its_header(
     example = pair("ask", "\n\nanswer")
     row = rendered(renderer, example)
     assert decoded(official, targets(row)) == "\n\nanswer<|im_end|>"
-    assert row.input_ids != own_ids(official, example)
+    assert ids_of(row) != own_ids(official, example)
     proof = renderer.prove([example, pair("ask", "answer")])
     assert (proof.rows, proof.identical, proof.boundary_merges) == (2, 1, 1)
 
@@ -233,7 +234,7 @@ def test_max_length_cuts_prompts_only(
         return
     assert len(row.input_ids) <= max_length
     assert targets(row) == targets(full)
-    assert (row.prompt_cut == 0) == (row.input_ids == full.input_ids)
+    assert (row.prompt_cut == 0) == (ids_of(row) == ids_of(full))
     assert prompt_tokens - row.prompt_cut >= min(floor, prompt_tokens)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from swe_scaffold.rendering import Encoded, Renderer, asked
 from swe_scaffold.types import Example, Message, ToolCall, Verdict
-from tests.chats import TOOL, chat, chats, encoded, hostile, pair, rendered, some
+from tests.chats import TOOL, chat, chats, encoded, hostile, ids_of, pair, rendered, some
 from tests.tiny import tiny_tokenizer
 
 
@@ -39,7 +39,7 @@ def test_prompt_response_and_end_are_what_training_sees(
     begun = prompted(renderer, example).ids
     newline = answer_ids(renderer, "\n")
     answer = (*answer_ids(renderer, example.response), renderer.end_id)
-    assert (*begun, *answer, *newline) == rendered(renderer, example).input_ids
+    assert (*begun, *answer, *newline) == ids_of(rendered(renderer, example))
 
 
 @some
@@ -62,7 +62,7 @@ def test_a_prompt_is_shortened_as_in_training(renderer: Renderer, room: int) -> 
     row = rendered(renderer, example, max_length=room + after, min_prompt_tokens=16)
     begun = prompted(renderer, example, max_length=room, min_prompt_tokens=16)
     assert begun.prompt_cut == row.prompt_cut > 0
-    assert begun.ids == row.input_ids[: len(begun.ids)]
+    assert begun.ids == ids_of(row)[: len(begun.ids)]
     assert len(row.input_ids) - len(begun.ids) == after
     assert len(begun.ids) <= room
 

@@ -94,7 +94,7 @@ def measure_tokens(
         for index, result in enumerate(renderer.render_many(file.examples)):
             if isinstance(result, Verdict):
                 unusable[index] = result
-            masks.append(b"" if isinstance(result, Verdict) else bytes(result.loss_mask))
+            masks.append(b"" if isinstance(result, Verdict) else result.loss_mask.tobytes())
             track.advance()
     rendered = [mask for mask in masks if mask]
     cuts = [
@@ -163,7 +163,7 @@ class _Ours:
             self.tokens_lost += len(mask)
             return
         self.shortened += 1
-        self.tokens_lost += len(mask) - len(result.input_ids)
+        self.tokens_lost += len(mask) - result.length
         gone = sum(mask) - result.targets
         self.cut += gone > 0
         self.targets_lost += gone

@@ -68,7 +68,7 @@ def row_value(example: Example, view: View | None) -> dict[str, Any]:
     return {
         **value,
         "rendered": {
-            "tokens": len(result.input_ids),
+            "tokens": result.length,
             "targets": result.targets,
             "prompt_cut": result.prompt_cut,
             "spans": spans,
@@ -95,7 +95,7 @@ def row_text(example: Example, view: View | None, *, width: int | None = None) -
         return f"{head}\nnot trained: {result.reason}: {show(result.detail)}"
     spans = _spans(result, view.renderer)
     cut = f", {result.prompt_cut} prompt tokens cut" if result.prompt_cut else ""
-    counted = f"{len(result.input_ids)} tokens, {result.targets} trained{cut}"
+    counted = f"{result.length} tokens, {result.targets} trained{cut}"
     return f"{head}\n{counted}\n{''.join(_marked(text, trained, width) for text, trained in spans)}"
 
 
@@ -117,13 +117,10 @@ def _marked(text: str, trained: bool, width: int | None) -> str:
 
 def _spans(row: TokenizedExample, renderer: Renderer) -> list[tuple[str, bool]]:
     """Return decoded runs of trained and untrained tokens."""
-    spans: list[tuple[str, bool]] = []
-    start = 0
-    for index in range(1, len(row.input_ids) + 1):
-        if index == len(row.input_ids) or row.loss_mask[index] != row.loss_mask[start]:
-            spans.append((_decode(renderer, row.input_ids[start:index]), row.loss_mask[start]))
-            start = index
-    return spans
+    return [
+        (_decode(renderer, row.input_ids[start:stop].tolist()), trained)
+        for start, stop, trained in row.spans
+    ]
 
 
 def _decode(renderer: Renderer, ids: Sequence[int]) -> str:

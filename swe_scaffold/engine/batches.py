@@ -39,7 +39,7 @@ def make_batch(rows: Sequence[TokenizedExample], *, pad_id: int, device: str) ->
     for index, row in enumerate(rows):
         ids[index, : len(row.input_ids)] = row.input_ids
         # The first token of a sequence is never scored: nothing predicts it.
-        columns.append(np.flatnonzero(np.asarray(row.loss_mask[1:], dtype=bool)))
+        columns.append(row.target_positions - 1)
         lines.append(np.full(len(columns[-1]), index))
     line, column = np.concatenate(lines), np.concatenate(columns)
     return Batch(
@@ -53,8 +53,8 @@ def make_batch(rows: Sequence[TokenizedExample], *, pad_id: int, device: str) ->
 def make_stream(rows: Sequence[TokenizedExample], *, device: str) -> Batch:
     """Join rows to one stream, without padding: positions start anew with each row."""
     lengths = tuple(len(row.input_ids) for row in rows)
-    ids = np.concatenate([np.asarray(row.input_ids, dtype=np.int64) for row in rows])
-    mask = np.concatenate([(*row.loss_mask[1:], False) for row in rows])
+    ids = np.concatenate([row.input_ids.astype(np.int64) for row in rows])
+    mask = np.concatenate([np.append(row.loss_mask[1:], False) for row in rows])
     where = np.flatnonzero(mask)
     positions = np.concatenate([np.arange(length) for length in lengths])
     return Batch(
@@ -64,17 +64,12 @@ def make_stream(rows: Sequence[TokenizedExample], *, device: str) -> Batch:
             torch.from_numpy(where).to(device),
         ),
         targets=torch.from_numpy(ids[where + 1]).to(device),
-        counts=tuple(targets_of(row) for row in rows),
+        counts=tuple(len(row.target_positions) for row in rows),
         stream={
             "position_ids": torch.from_numpy(positions[None]).to(device),
             "documents": lengths,
         },
     )
-
-
-def targets_of(row: TokenizedExample) -> int:
-    """Return the number of targets of a row that something predicts: the first token is none."""
-    return int(np.count_nonzero(row.loss_mask[1:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,9 @@ def fit(
     Raises:
         OutOfMemory: Nothing fits; with the arithmetic.
     """
-    longest = max(rows, key=lambda row: len(row.input_ids))
+    longest = max(rows, key=lambda row: row.length)
     need = _Need.of(loop, longest)
-    length = len(longest.input_ids)
+    length = longest.length
     least = max(length, tokens or 0)
     ways = [False, True] if checkpointing is None else [checkpointing]
     for way in ways:
@@ -91,7 +91,7 @@ def _holds(loop: Loop, longest: TokenizedExample, tokens: int, checkpointing: bo
         return True
     _set_checkpointing(loop.cut.causal, checkpointing)
     try:
-        loop.rehearse([longest] * max(1, tokens // len(longest.input_ids)))
+        loop.rehearse([longest] * max(1, tokens // longest.length))
     except OutOfMemory:
         fits = False
     else:
@@ -134,7 +134,7 @@ class _Need:
     def of(cls, loop: Loop, longest: TokenizedExample) -> _Need:
         """Count what the forward pass keeps of two small passes."""
         causal = loop.cut.causal
-        small = min(_COUNTED, max(1, len(longest.input_ids) // 2))
+        small = min(_COUNTED, max(1, longest.length // 2))
         kept = [_kept_bytes(loop, longest, size) for size in (small, 2 * small)]
         per_square = max(0.0, (kept[1] - 2 * kept[0]) / (2 * small**2))
         item = torch.finfo(loop.device.dtype).bits // 8
@@ -200,7 +200,7 @@ def _layers(causal: Any) -> int:
 
 def _kept_bytes(loop: Loop, row: TokenizedExample, size: int) -> int:
     """Return the bytes that a forward pass over `size` tokens keeps for its gradient."""
-    every = max(1, len(row.input_ids) // size)
+    every = max(1, row.length // size)
     short = part_of(row, slice(0, size * every, every))
     own = {
         tensor.untyped_storage().data_ptr()

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
@@ -34,7 +33,7 @@ class DroppedRow:
 
 def row_key(row: TokenizedExample, *, seed: int, step: int) -> bytes:
     """Return what a row's masks are drawn from in an optimizer step (0-based)."""
-    ids = np.ascontiguousarray(row.input_ids, dtype="<i4").tobytes()
+    ids = row.input_ids.astype("<i4", copy=False).tobytes()
     about = f"{seed} {step} {row.instance_id}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(about + b"\0" + ids, digest_size=16).digest()
 

@@ -119,7 +119,7 @@ def compare_logits(
     sums = _Sums()
     with torch.no_grad():
         for row in rows:
-            with out_of_memory(f"comparing a row of {len(row.input_ids)} tokens"):
+            with out_of_memory(f"comparing a row of {row.length} tokens"):
                 sums.add(_row_parts(reference, merged, row, devices[0].name))
             compared()
     dtypes = [device.dtype_name for device in devices]
@@ -192,9 +192,8 @@ class _Part:
 
 
 def _row_parts(reference: Any, merged: Any, row: TokenizedExample, device: str) -> Iterator[_Part]:
-    ids = torch.tensor([row.input_ids], device=device)
-    mask = torch.tensor(row.loss_mask[1:], device=device)
-    places = torch.nonzero(mask).squeeze(1)
+    ids = torch.tensor(row.input_ids[None], dtype=torch.int64, device=device)
+    places = torch.tensor(row.target_positions - 1, device=device)
     vocabulary = int(merged.get_output_embeddings().weight.shape[0])
     for part in places.split(max(1, _CHUNK_ELEMENTS // vocabulary)):
         with reference.disable_adapter():

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from swe_scaffold.engine.batches import targets_of
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.types import TokenizedExample
 
@@ -52,11 +51,11 @@ class StepWork:
 
     def flops(self, rows: Sequence[TokenizedExample]) -> float:
         """Return the operations of one step over rows."""
-        lengths = [len(row.input_ids) for row in rows]
+        lengths = [row.length for row in rows]
         return (
             self.per_token * sum(lengths)
             + self.per_square * sum(length**2 for length in lengths)
-            + self.per_target * sum(map(targets_of, rows))
+            + self.per_target * sum(len(row.target_positions) for row in rows)
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import torch
 
 from swe_scaffold.engine.attention import within_documents
-from swe_scaffold.engine.batches import Batch, RowOrder, make_batch, make_stream, targets_of
+from swe_scaffold.engine.batches import Batch, RowOrder, make_batch, make_stream
 from swe_scaffold.engine.devices import Device, out_of_memory
 from swe_scaffold.engine.dropout import DroppedRow, drop_by_rows, row_key
 from swe_scaffold.engine.loss import token_nll
@@ -109,7 +109,7 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
-        targets = sum(map(targets_of, rows))
+        targets = sum(len(row.target_positions) for row in rows)
         nll, making = 0.0, 0.0
         with self._training():
             for part in self.cut.of(rows):
@@ -126,7 +126,7 @@ class Loop:
             lr=rate,
             grad_norm=norm,
             targets=targets,
-            tokens=sum(len(row.input_ids) for row in rows),
+            tokens=sum(row.length for row in rows),
             wall_seconds=time.perf_counter() - start,
             batch_seconds=making,
         )
@@ -172,8 +172,8 @@ class Loop:
             held, start = [], 0
             for row in rows:
                 key = row_key(row, seed=self.settings.seed, step=self.step)
-                held.append(DroppedRow(start, len(row.input_ids), key))
-                start += width or len(row.input_ids)
+                held.append(DroppedRow(start, row.length, key))
+                start += width or row.length
             self._dropout.announce(held, batch.input_ids.numel())
         return batch
 
@@ -227,7 +227,7 @@ def run(
 
 
 def _described(rows: Sequence[TokenizedExample]) -> str:
-    longest = max(len(row.input_ids) for row in rows)
+    longest = max(row.length for row in rows)
     return f"a micro-batch of {len(rows)} rows, longest {longest} tokens"
 
 

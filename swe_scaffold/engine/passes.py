@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from swe_scaffold.engine.attention import positions_shared_beyond, stream_refusal
 from swe_scaffold.engine.batches import micro_batches
 from swe_scaffold.engine.scoring import CPU_TOKENS, plan_passes
@@ -51,8 +53,8 @@ class MicroBatches:
 
     def of(self, rows: Sequence[TokenizedExample]) -> Iterator[list[TokenizedExample]]:
         """Yield the micro-batches of one step, the same for every order of its rows."""
-        ordered = sorted(rows, key=lambda row: (-len(row.input_ids), row.instance_id, row.sha256))
-        for numbers in self.numbers([len(row.input_ids) for row in ordered]):
+        ordered = sorted(rows, key=lambda row: (-row.length, row.instance_id, row.sha256))
+        for numbers in self.numbers([row.length for row in ordered]):
             yield [ordered[number] for number in numbers]
 
 
@@ -61,4 +63,6 @@ def part_of(row: TokenizedExample, tokens: slice) -> TokenizedExample:
     ids, mask = row.input_ids[tokens], row.loss_mask[tokens]
     if len(ids) < 2:
         ids, mask = row.input_ids[-2:], row.loss_mask[-2:]
-    return replace(row, input_ids=ids, loss_mask=mask if any(mask[1:]) else (*mask[:-1], True))
+    if not mask[1:].any():
+        mask = np.append(mask[:-1], True)
+    return replace(row, input_ids=ids, loss_mask=mask)

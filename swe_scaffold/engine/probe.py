@@ -131,7 +131,7 @@ def measure_pass(loop: Loop, rows: Sequence[TokenizedExample]) -> PassCost:
 
 def tokens_of(loop: Loop, rows: Sequence[TokenizedExample]) -> int:
     """Return the tokens of a pass over these rows, padding included."""
-    lengths = [len(row.input_ids) for row in rows]
+    lengths = [row.length for row in rows]
     return sum(lengths) if loop.cut.packs else len(lengths) * max(lengths)
 
 
@@ -216,7 +216,7 @@ def _thinned(rows: Sequence[TokenizedExample], every: int) -> list[TokenizedExam
 
 
 def _longest(rows: Sequence[TokenizedExample]) -> int:
-    return max(len(row.input_ids) for row in rows)
+    return max(row.length for row in rows)
 
 
 def time_passes(
@@ -261,7 +261,8 @@ def likeliest_first(
     """
     model.eval()
     for row in rows:
-        ids = torch.tensor([row.input_ids[: first_target(row)]], device=device.name)
+        prompt = row.input_ids[None, : first_target(row)]
+        ids = torch.tensor(prompt, dtype=torch.int64, device=device.name)
         off: AbstractContextManager[Any] = (
             model.disable_adapter() if without_adapter else nullcontext()
         )
@@ -274,7 +275,7 @@ def likeliest_first(
 
 def first_target(row: TokenizedExample) -> int:
     """Return the place of the first target that something predicts."""
-    return row.loss_mask.index(True, 1)
+    return int(row.target_positions[0])
 
 
 def head_twins(module: Any, token: int) -> tuple[int, bool]:

@@ -117,7 +117,7 @@ def score(
 
 def packing_refusal(model: Any, rows: Sequence[TokenizedExample]) -> str | None:
     """Return why passes of these rows are padded, or None where all are packed."""
-    return stream_refusal(_causal(model), max((len(row.input_ids) for row in rows), default=0))
+    return stream_refusal(_causal(model), max((row.length for row in rows), default=0))
 
 
 def _causal(model: Any) -> Any:
@@ -127,7 +127,7 @@ def _causal(model: Any) -> Any:
 def _most_tokens(model: Any, rows: Sequence[TokenizedExample], device: Device) -> int | None:
     """Return how many tokens several rows may have to be computed together; None is no limit."""
     limit = positions_shared_beyond(_causal(model).config)
-    if limit is not None and any(len(row.input_ids) > limit for row in rows):
+    if limit is not None and any(row.length > limit for row in rows):
         return 1
     return CPU_TOKENS if device.name == "cpu" else None
 
@@ -139,7 +139,7 @@ def _score_pass(
     most: int | None,
 ) -> list[np.ndarray]:
     """Score the rows of a pass, in halves where they have too many tokens or do not fit."""
-    longest = max(len(row.input_ids) for row in rows)
+    longest = max(row.length for row in rows)
     if most is None or len(rows) == 1 or len(rows) * longest <= most:
         try:
             with out_of_memory(f"scoring {len(rows)} rows, longest {longest} tokens"):

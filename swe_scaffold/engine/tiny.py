@@ -79,8 +79,8 @@ def train_tiny_model(
     rows = [
         TokenizedExample(
             instance_id=f"window-{index}",
-            input_ids=tuple(window),
-            loss_mask=(True,) * len(window),
+            input_ids=np.array(window, np.int32),
+            loss_mask=np.ones(len(window), np.bool_),
             repo="",
             group="",
             label=SpeedrunLabel.SUCCESS,

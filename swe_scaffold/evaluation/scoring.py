@@ -112,7 +112,7 @@ class Scorer:
         from swe_scaffold.engine.scoring import plan_passes
 
         passes = plan_passes(
-            [len(row.input_ids) for _, row in pairs],
+            [row.length for _, row in pairs],
             tokens_per_pass=self.settings.tokens_per_batch,
             rows_per_pass=self.settings.batch_size,
         )
@@ -180,7 +180,7 @@ class Scorer:
             nll_sum=float(nll.astype(np.float64).sum()),
             tokens=len(nll),
             bytes=row.response_bytes,
-            prompt_tokens=len(row.input_ids) - len(nll),
+            prompt_tokens=row.length - len(nll),
             sha256=row.sha256,
             nll_by_class=_by_class(names, nll),
             response_source=example.response_source,
@@ -235,7 +235,7 @@ def _score_pass(last: LastBase, asked: _Pass) -> _Answer:
     from swe_scaffold.engine.scoring import packing_refusal, score
 
     loaded = last.take(asked.model, asked.files)
-    highest = max(max(row.input_ids) for row in asked.rows)
+    highest = max(int(row.input_ids.max()) for row in asked.rows)
     if highest >= loaded.base.vocab_size:
         raise IntegrityError(
             f"token id {highest} is beyond the model's {loaded.base.vocab_size} embeddings",

@@ -151,7 +151,7 @@ def _notes(equality: Equality) -> list[str]:
 
 
 def _require_known_tokens(reference: LoadedModel, rows: ProofRows) -> None:
-    highest = max(max(row.input_ids) for row in rows.rows)
+    highest = max(int(row.input_ids.max()) for row in rows.rows)
     if highest >= reference.base.vocab_size:
         raise IntegrityError(
             f"token id {highest} is beyond the model's {reference.base.vocab_size} embeddings",

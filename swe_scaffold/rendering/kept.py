@@ -1,18 +1,23 @@
 """Rows rendered and proven once: kept in the cache, for the same rows and the same renderer.
 
-Only what rendering decides is kept, as arrays; the examples themselves are always at hand. A proof
-depends on nothing else than what names its entry, so that it holds for ever.
+Only what rendering decides is kept; the examples themselves are always at hand. The body of an entry
+is the int32 ids of all rows, then their masks, one byte a token. It is mapped, not read: rows are
+parts of the mapping, which costs no memory of its own, is shared by all processes that have it, and
+stays as it is when the entry is removed or replaced. A proof depends on nothing else than what
+names its entry, so that it holds for ever.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+import mmap
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from swe_scaffold.cache import Cache, code_version, key_of
 from swe_scaffold.rendering.proof import RenderProof
@@ -32,7 +37,7 @@ def render_rows(
     cache: Cache | None = None,
     proof_follows: bool = False,
 ) -> list[Rendered]:
-    """Return `Renderer.render` of each example, from the cache where it is there.
+    """Return `Renderer.render` of each example, mapped from the cache where it is there.
 
     Args:
         renderer: Its fingerprint, the contents of the rows and both limits name the entry.
@@ -44,11 +49,8 @@ def render_rows(
             libraries take seconds, in which the encoder needs no interpreter.
     """
     key = _key(renderer, examples, max_length, min_prompt_tokens) if cache else ""
-    found = cache.find(_TOKENS, key) if cache and key else None
-    if found:
-        # Another run may have made room since.
-        with contextlib.suppress(FileNotFoundError):
-            return _read(found.header["rows"], found.body.read_bytes(), examples)
+    if cache and (kept := _kept_rows(cache, key, examples)):
+        return kept
     limits = {"max_length": max_length, "min_prompt_tokens": min_prompt_tokens}
     with ThreadPoolExecutor(1) as beside:
         if proof_follows:
@@ -57,6 +59,8 @@ def render_rows(
         rows = list(renderer.render_many(examples, **limits))  # type: ignore[arg-type]
     if cache and key:
         _keep(cache, key, rows)
+        # Mapped from now on, like those that are found: what was rendered can be let go.
+        return _kept_rows(cache, key, examples) or rows
     return rows
 
 
@@ -103,43 +107,60 @@ def _key(
 
 def _keep(cache: Cache, key: str, rows: Sequence[Rendered]) -> None:
     whole = [row for row in rows if isinstance(row, TokenizedExample)]
-    ids = np.array([token for row in whole for token in row.input_ids], np.int32)
-    mask = np.array([target for row in whole for target in row.loss_mask], bool)
-    about = {"rows": [_about(row) for row in rows]}
-    cache.keep(_TOKENS, key, about, ids.astype("<i4").tobytes() + np.packbits(mask).tobytes())
+    parts = [row.input_ids.astype("<i4", copy=False).data for row in whole]
+    masks = [row.loss_mask.data for row in whole]
+    cache.keep(_TOKENS, key, {"rows": [_about(row) for row in rows]}, [*parts, *masks])
     cache.trim()
 
 
 def _about(row: Rendered) -> list[Any]:
     if isinstance(row, Verdict):
         return [row.reason, row.detail]
-    return [len(row.input_ids), row.response_bytes, row.prompt_cut]
+    return [row.length, row.response_bytes, row.prompt_cut]
 
 
-def _read(about: list[Any], data: bytes, examples: Sequence[Example]) -> list[Rendered]:
+def _kept_rows(cache: Cache, key: str, examples: Sequence[Example]) -> list[Rendered] | None:
+    found = cache.find(_TOKENS, key) if key else None
+    if not found:
+        return None
+    about: list[list[Any]] = found.header["rows"]
     total = sum(entry[0] for entry in about if len(entry) == 3)
-    ids = np.frombuffer(data, "<i4", total).tolist()
-    bits = np.frombuffer(data, np.uint8, offset=4 * total)
-    mask = np.unpackbits(bits, count=total).astype(bool).tolist()
-    rows: list[Rendered] = []
+    try:
+        body = _mapped(found.body) if total else b""
+    except OSError:
+        # Another run may have made room since.
+        return None
+    ids = np.frombuffer(body, "<i4", total)
+    mask = np.frombuffer(body, np.bool_, total, offset=4 * total)
+    return list(_rows(about, ids, mask, examples))
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _rows(
+    about: Sequence[Sequence[Any]],
+    ids: NDArray[np.int32],
+    mask: NDArray[np.bool_],
+    examples: Sequence[Example],
+) -> Iterator[Rendered]:
     start = 0
     for example, entry in zip(examples, about, strict=True):
         if len(entry) == 2:
-            rows.append(Verdict(*entry))
+            yield Verdict(*entry)
             continue
         length, response_bytes, prompt_cut = entry
-        rows.append(
-            TokenizedExample(
-                instance_id=example.instance_id,
-                input_ids=tuple(ids[start : start + length]),
-                loss_mask=tuple(mask[start : start + length]),
-                repo=example.repo,
-                group=example.group,
-                label=example.label,
-                response_bytes=response_bytes,
-                prompt_cut=prompt_cut,
-                sha256=str(example.meta["sha256"]),
-            )
+        yield TokenizedExample(
+            instance_id=example.instance_id,
+            input_ids=ids[start : start + length],
+            loss_mask=mask[start : start + length],
+            repo=example.repo,
+            group=example.group,
+            label=example.label,
+            response_bytes=response_bytes,
+            prompt_cut=prompt_cut,
+            sha256=str(example.meta["sha256"]),
         )
         start += length
-    return rows

@@ -14,6 +14,8 @@ from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from swe_scaffold.diffs import line_classes
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.rendering import proof
@@ -280,8 +282,8 @@ class Renderer:
         )
         return TokenizedExample(
             instance_id=example.instance_id,
-            input_ids=encoded.ids,
-            loss_mask=encoded.mask,
+            input_ids=np.array(encoded.ids, np.int32),
+            loss_mask=np.array(encoded.mask, np.bool_),
             repo=example.repo,
             group=example.group,
             label=example.label,
@@ -314,8 +316,7 @@ def target_classes(renderer: Renderer, example: Example, tokenized: TokenizedExa
     Raises:
         IntegrityError: `tokenized` was not made from this example by this renderer.
     """
-    pairs = zip(tokenized.input_ids, tokenized.loss_mask, strict=True)
-    targets = [number for number, target in pairs if target]
+    targets = tokenized.input_ids[tokenized.loss_mask].tolist()
     if example.messages:
         return ["end" if number == renderer.end_id else "text" for number in targets]
     encoding = renderer.tokenizer.plain.encode(example.response, add_special_tokens=False)

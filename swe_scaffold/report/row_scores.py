@@ -272,7 +272,7 @@ def _require_scored(
         raise IntegrityError(
             f"was scored, but renders to nothing now: {row.reason} {show(row.detail)}", where=where
         )
-    found = (row.targets, len(row.input_ids) - row.targets, row.prompt_cut)
+    found = (row.targets, row.length - row.targets, row.prompt_cut)
     for score in scores:
         scored = (score.tokens, score.prompt_tokens, score.prompt_cut)
         if scored != found:
@@ -288,18 +288,14 @@ def _spans(row: TokenizedExample, renderer: Renderer) -> tuple[list[Span], list[
     """Return the row in pieces, and the text of each response token."""
     spans: list[Span] = []
     texts: list[str] = []
-    start = 0
-    for end in range(1, len(row.input_ids) + 1):
-        if end < len(row.input_ids) and row.loss_mask[end] == row.loss_mask[start]:
-            continue
-        ids = row.input_ids[start:end]
-        if row.loss_mask[start]:
+    for start, stop, trained in row.spans:
+        ids = row.input_ids[start:stop].tolist()
+        if trained:
             found = token_texts(renderer, ids)
             spans.append(Span("", len(texts), len(texts) + len(found)))
             texts += found
         else:
             spans.append(Span(renderer.decode(ids)))
-        start = end
     return spans, texts
 
 

@@ -72,7 +72,9 @@ class VocabularyCheck:
 def check_mask(data: RunData, renderer: Renderer) -> MaskCheck:
     """Look at ends, padding and system turns of every trained row."""
     rows = data.trained
-    ends = [row.input_ids[last] for row in rows for last in _span_ends(row)]
+    ends = [
+        int(row.input_ids[stop - 1]) for row in rows for _, stop, trained in row.spans if trained
+    ]
     pad = renderer.pad_id
     stops = renderer.tokenizer.stop_ids
     system = Counter(_system_turn(row, renderer) for row in rows)
@@ -104,10 +106,10 @@ def check_vocabulary(
     rows: Sequence[TokenizedExample] = (*data.trained, *data.held_out)
     twins, zero = head_twins(base.module, renderer.end_id)
     return VocabularyCheck(
-        highest_id=max(max(row.input_ids) for row in rows),
+        highest_id=max(int(row.input_ids.max()) for row in rows),
         tokenizer_size=renderer.vocab_size,
         embeddings=base.vocab_size,
-        longest_row=max(len(row.input_ids) for row in rows),
+        longest_row=max(row.length for row in rows),
         context=base.context_length,
         max_length=max_length,
         prompts_shortened=data.prompts_cut,
@@ -167,21 +169,16 @@ def findings_of(mask: MaskCheck, vocabulary: VocabularyCheck) -> Iterator[Findin
         )
 
 
-def _span_ends(row: TokenizedExample) -> Iterator[int]:
-    mask = (*row.loss_mask, False)
-    return (place for place in range(len(mask) - 1) if mask[place] and not mask[place + 1])
-
-
 def _targets_of(row: TokenizedExample, token: int) -> int:
-    pairs = zip(row.input_ids, row.loss_mask, strict=True)
-    return sum(target and number == token for number, target in pairs)
+    return int((row.input_ids[row.loss_mask] == token).sum())
 
 
 def _system_turn(row: TokenizedExample, renderer: Renderer) -> tuple[int, ...]:
     """Return the ids up to the first end token, if they are a system turn."""
-    if renderer.end_id not in row.input_ids:
+    ends = (row.input_ids == renderer.end_id).nonzero()[0]
+    if not len(ends):
         return ()
-    ids = row.input_ids[: row.input_ids.index(renderer.end_id) + 1]
+    ids = tuple(row.input_ids[: ends[0] + 1].tolist())
     role = _decoded(renderer, ids[:8])
     return ids if role.startswith(f"{renderer.format.start}system\n") else ()
 

@@ -64,7 +64,7 @@ class RunData:
             "skipped": dict(sorted(Counter(row.reason for row in self.skipped).items())),
             "prompts_shortened": self.prompts_cut,
             "target_tokens": sum(row.targets for row in self.trained),
-            "tokens": sum(len(row.input_ids) for row in self.trained),
+            "tokens": sum(row.length for row in self.trained),
             "proof": self.proof,
         }
 

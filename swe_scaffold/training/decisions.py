@@ -110,7 +110,7 @@ def _about_rows(data: RunData, renderer: Renderer) -> Iterator[Decision]:
 
 
 def _why_length(data: RunData) -> str:
-    longest = max(len(row.input_ids) for row in data.trained)
+    longest = max(row.length for row in data.trained)
     return f"the longest trained row has {longest}; {data.prompts_cut} prompts are shortened"
 
 

@@ -68,7 +68,7 @@ def _refuse_misfits(
     rows: Sequence[TokenizedExample], name: str, embeddings: int | None, context: int | None
 ) -> None:
     """Refuse ids and lengths beyond the model's; None is not known yet."""
-    highest = max(max(row.input_ids) for row in rows)
+    highest = max(int(row.input_ids.max()) for row in rows)
     if embeddings and highest >= embeddings:
         raise IntegrityError(
             f"token id {highest} is beyond the model's {embeddings} embeddings",

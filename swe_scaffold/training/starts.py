@@ -54,7 +54,7 @@ class StartReport:
 def sample(rows: Sequence[TokenizedExample], *, seed: int) -> list[TokenizedExample]:
     """Draw rows by seed: up to 128 of them and 65,536 tokens, but at least 16 where there are."""
     order = np.random.default_rng(seed).permutation(len(rows))[:SAMPLE_ROWS]
-    lengths = np.cumsum([len(rows[row].input_ids) for row in order])
+    lengths = np.cumsum([rows[row].length for row in order])
     kept = max(LEAST_ROWS, int(np.searchsorted(lengths, SAMPLE_TOKENS, side="right")))
     return [rows[row] for row in order[:kept]]
 
@@ -78,7 +78,7 @@ def look_at_starts(
     from swe_scaffold.engine.scoring import plan_passes, score
 
     chosen, below = sample(rows, seed=seed), hasattr(model, "disable_adapter")
-    lengths = [len(row.input_ids) for row in chosen]
+    lengths = [row.length for row in chosen]
     passes = plan_passes(
         lengths,
         tokens_per_pass=evaluation.tokens_per_batch,
@@ -145,19 +145,16 @@ def _start(
     likeliest: tuple[tuple[int, float], ...],
 ) -> ResponseStart:
     """Cut a row's NLL at the first response's first tokens; later responses are of the rest."""
-    first = row.loss_mask.index(True, 1)
-    span = next(
-        (place for place in range(first, len(row.loss_mask)) if not row.loss_mask[place]),
-        len(row.loss_mask),
-    )
-    head = min(POSITIONS, span - first)
+    first = int(row.target_positions[0])
+    stop = next(stop for _, stop, _ in row.spans if stop > first)
+    head = min(POSITIONS, stop - first)
     values = nll.astype(np.float64)
     return ResponseStart(
         cluster=row.group,
         nll=tuple(map(float, values[:head])),
         rest_nll=float(values[head:].sum()),
         rest_tokens=len(values) - head,
-        first=row.input_ids[first],
+        first=int(row.input_ids[first]),
         likeliest=likeliest,
     )
 

@@ -79,7 +79,7 @@ def test_the_table_counts_what_tail_cutting_would_do(tmp_path: Path, tokenizer: 
     report, _, rendered = measured(tmp_path, tokenizer, 300)
     for cut in report.cuts:
         if cut.policy == "tail":
-            kept = [sum(row.loss_mask[: cut.max_length]) for row in rendered]
+            kept = [int(row.loss_mask[: cut.max_length].sum()) for row in rendered]
             whole = [row.targets for row in rendered]
             pairs = list(zip(kept, whole, strict=True))
             assert cut.answers_lost == sum(1 for k, _ in pairs if k == 0)

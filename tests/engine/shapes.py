@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
@@ -145,8 +146,8 @@ def make_rows(lengths: Sequence[int], *, seed: int = 0) -> list[TokenizedExample
         rows.append(
             TokenizedExample(
                 instance_id=f"row-{index}",
-                input_ids=tuple(ids),
-                loss_mask=(False, *mask[1:-1], True),
+                input_ids=np.array(ids, np.int32),
+                loss_mask=np.array([False, *mask[1:-1], True]),
                 repo="o/r",
                 group=f"g{index % 3}",
                 label=SpeedrunLabel.SUCCESS,
@@ -159,7 +160,7 @@ def make_rows(lengths: Sequence[int], *, seed: int = 0) -> list[TokenizedExample
 
 def plain_nll(model: Any, row: TokenizedExample) -> torch.Tensor:
     """The NLL of a row's targets, from the model's own logits, one row at a time."""
-    ids = torch.tensor([row.input_ids])
+    ids = torch.tensor([row.input_ids.tolist()])
     logits = model(input_ids=ids).logits[0, :-1].float()
     nll = functional.cross_entropy(logits, ids[0, 1:], reduction="none")
     return nll[torch.tensor(row.loss_mask[1:])]

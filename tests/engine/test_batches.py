@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ PAD = 0
 
 
 def row(ids: list[int], mask: list[bool], name: str = "r") -> TokenizedExample:
-    return TokenizedExample(name, tuple(ids), tuple(mask), "", "", SpeedrunLabel.SUCCESS, 0)
+    arrays = np.array(ids, np.int32), np.array(mask, np.bool_)
+    return TokenizedExample(name, *arrays, "", "", SpeedrunLabel.SUCCESS, 0)
 
 
 def test_a_batch_points_at_the_logits_of_its_targets() -> None:

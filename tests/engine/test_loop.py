@@ -112,7 +112,7 @@ def test_steps_are_those_of_plain_torch_and_transformers(scheduler: str) -> None
 
 
 def _plain(model: Any, row: Any) -> torch.Tensor:
-    ids = torch.tensor([row.input_ids])
+    ids = torch.tensor([row.input_ids.tolist()])
     logits = model(input_ids=ids).logits[0, :-1].float()
     nll = functional.cross_entropy(logits, ids[0, 1:], reduction="none")
     return nll[torch.tensor(row.loss_mask[1:])]

@@ -136,9 +136,9 @@ def test_first_tokens_are_those_of_the_full_logits(name: str) -> None:
     model = make_model(name).eval()
     found = list(probe.likeliest_first(model, ROWS, device=CPU, most=3))
     for row, likeliest in zip(ROWS, found, strict=True):
-        place = row.loss_mask.index(True, 1)
+        place = int(row.target_positions[0])
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([row.input_ids])).logits[0, place - 1]
+            logits = model(input_ids=torch.tensor([row.input_ids.tolist()])).logits[0, place - 1]
         values, tokens = logits.double().softmax(-1).topk(3)
         assert [token for token, _ in likeliest] == tokens.tolist()
         np.testing.assert_allclose([p for _, p in likeliest], values.numpy(), rtol=1e-5)

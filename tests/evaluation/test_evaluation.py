@@ -90,7 +90,7 @@ def test_the_numbers_are_those_of_plain_transformers(made: Path, batch_size: int
             read_examples(made / "rows.test.jsonl").examples, max_length=128, min_prompt_tokens=8
         )
         for row in rows:
-            ids = torch.tensor([row.input_ids])
+            ids = torch.tensor([row.input_ids.tolist()])
             with torch.no_grad():
                 logits = model(input_ids=ids).logits[0].double()
             losses = -logits.log_softmax(-1)[:-1].gather(1, ids[0, 1:, None])[:, 0]

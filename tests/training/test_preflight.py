@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,9 +66,9 @@ def taught(
     for _ in range(25):
         for row in changed:
             optimizer.zero_grad()
-            labels = [i if t else -100 for i, t in zip(row.input_ids, row.loss_mask, strict=True)]
-            ids = torch.tensor([row.input_ids])
-            model(input_ids=ids, labels=torch.tensor([labels])).loss.backward()
+            ids = torch.tensor([row.input_ids.tolist()])
+            labels = ids.masked_fill(~torch.tensor([row.loss_mask.tolist()]), -100)
+            model(input_ids=ids, labels=labels).loss.backward()
             optimizer.step()
     model.save_pretrained(folder / "taught")
     for path in renderer.tokenizer.files:
@@ -77,11 +78,11 @@ def taught(
 
 def thinking(row: TokenizedExample, renderer: Renderer) -> TokenizedExample:
     """The row with a control token before its response."""
-    place = row.loss_mask.index(True)
-    ids, mask = list(row.input_ids), list(row.loss_mask)
+    place = int(row.target_positions[0])
+    ids, mask = row.input_ids.tolist(), row.loss_mask.tolist()
     ids.insert(place, renderer.tokenizer.added[THINK])
     mask.insert(place, True)
-    return replace(row, input_ids=tuple(ids), loss_mask=tuple(mask))
+    return replace(row, input_ids=np.array(ids, np.int32), loss_mask=np.array(mask))
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +158,9 @@ def test_the_numbers_are_those_of_the_base(fine: Preflight, model: Path, data: P
     for number in range(12):
         row = renderer.render(example(number))
         assert isinstance(row, TokenizedExample)
-        place = row.loss_mask.index(True)
+        place = int(row.target_positions[0])
         with torch.no_grad():
-            logits = module(input_ids=torch.tensor([row.input_ids])).logits[0, place - 1]
+            logits = module(input_ids=torch.tensor([row.input_ids.tolist()])).logits[0, place - 1]
         losses.append(-float(logits.double().log_softmax(-1)[row.input_ids[place]]))
     assert fine.starts.summary.positions[0].mean == pytest.approx(sum(losses) / 12, rel=1e-5)
 

@@ -101,8 +101,8 @@ def test_peft_loads_the_adapter_that_was_trained(
     for row in Renderer.load(model).render_many(
         read_examples(data.with_name("rows.test.jsonl")).examples, max_length=128
     ):
-        ids = torch.tensor([row.input_ids])
-        labels = ids.masked_fill(~torch.tensor([row.loss_mask]), -100)
+        ids = torch.tensor([row.input_ids.tolist()])
+        labels = ids.masked_fill(~torch.tensor([row.loss_mask.tolist()]), -100)
         with torch.no_grad():
             loss = tuned(input_ids=ids, labels=labels).loss
         total += float(loss) * row.targets
