@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_kept_rows_are_read_only_parts_of_one_mapping(
         kept(renderer, cache)
     rows = whole(kept(renderer, cache))
     assert len({id(mapping_of(array)) for row in rows for array in arrays(row)}) == 1
-    for before, after in zip(rows[:-1], rows[1:], strict=True):
+    for before, after in itertools.pairwise(rows):
         # One row's last token lies beside the next one's first.
         assert address(before.input_ids) + before.input_ids.nbytes == address(after.input_ids)
         assert address(before.loss_mask) + before.loss_mask.nbytes == address(after.loss_mask)

@@ -1,9 +1,9 @@
 """Rows rendered and proven once: kept in the cache, for the same rows and the same renderer.
 
-Only what rendering decides is kept; the examples themselves are always at hand. The body of an entry
-is the int32 ids of all rows, then their masks, one byte a token. It is mapped, not read: rows are
-parts of the mapping, which costs no memory of its own, is shared by all processes that have it, and
-stays as it is when the entry is removed or replaced. A proof depends on nothing else than what
+Only what rendering decides is kept; the examples themselves are always at hand. The body of an
+entry is the int32 ids of all rows, then their masks, one byte a token. It is mapped, not read: rows
+are parts of the mapping, which costs no memory of its own, is shared by all processes that have it,
+and stays as it is when the entry is removed or replaced. A proof depends on nothing else than what
 names its entry, so that it holds for ever.
 """
 
