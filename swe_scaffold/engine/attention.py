@@ -154,6 +154,24 @@ def stream_refusal(causal: Any, longest: int) -> str | None:
     return _REFUSALS[causal]
 
 
+def training_refusal(causal: Any) -> str | None:
+    """Return why a model that packs its rows cannot while it trains, or None where it can.
+
+    What a base drops of its own attention is drawn as it goes, and not by this attention.
+    """
+    ids = torch.ones(1, 2, dtype=torch.int64, device=causal.get_input_embeddings().weight.device)
+    training = causal.training
+    causal.train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), within_documents(causal):
+            _hidden(causal, ids)
+    except NotImplementedError as error:
+        return f"its attention asks for more while it trains: {error}"
+    finally:
+        causal.train(training)
+    return None
+
+
 def positions_shared_beyond(config: Any) -> int | None:
     """Return from which length on a row's rotary angles depend on the longest of its pass, if so.
 

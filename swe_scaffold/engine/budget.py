@@ -17,8 +17,7 @@ from swe_scaffold.engine.devices import memory_held_bytes, memory_limit_bytes
 from swe_scaffold.engine.grouped import KEPT
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.loss import CHUNK_ELEMENTS, CPU_CHUNK_ELEMENTS
-from swe_scaffold.engine.passes import part_of
-from swe_scaffold.engine.scoring import CPU_TOKENS
+from swe_scaffold.engine.passes import CPU_TRAINING_TOKENS, part_of
 from swe_scaffold.errors import OutOfMemory
 from swe_scaffold.numbers import gibibytes
 from swe_scaffold.types import TokenizedExample
@@ -79,8 +78,7 @@ def _candidates(loop: Loop, least: int, tokens: int | None) -> list[int]:
     """Return sizes to try, the largest first; a row longer than the budget goes alone."""
     if tokens is not None:
         return [least]
-    # More at once is slower on a CPU: what one layer leaves is no longer in the cache.
-    most = MOST_TOKENS if loop.device.name.startswith("cuda") else CPU_TOKENS
+    most = MOST_TOKENS if loop.device.name.startswith("cuda") else CPU_TRAINING_TOKENS
     sizes = [most >> halvings for halvings in range(7)]
     return [*(size for size in sizes if size > least), least]
 

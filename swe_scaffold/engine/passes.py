@@ -12,10 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from swe_scaffold.engine.attention import positions_shared_beyond, stream_refusal
+from swe_scaffold.engine.attention import (
+    positions_shared_beyond,
+    stream_refusal,
+    training_refusal,
+)
 from swe_scaffold.engine.batches import micro_batches
-from swe_scaffold.engine.scoring import CPU_TOKENS, plan_passes
+from swe_scaffold.engine.scoring import plan_passes
 from swe_scaffold.types import TokenizedExample
+
+# More at once is no faster on a CPU, and takes more memory.
+CPU_TRAINING_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +38,17 @@ class MicroBatches:
     refusal: str | None
 
     @classmethod
-    def through(cls, model: Any, *, longest: int, tokens: int = CPU_TOKENS) -> MicroBatches:
+    def through(
+        cls, model: Any, *, longest: int, tokens: int = CPU_TRAINING_TOKENS
+    ) -> MicroBatches:
         """Ask a model whether rows of up to `longest` tokens can travel as streams through it."""
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         limit = positions_shared_beyond(causal.config)
         if limit is not None and longest > limit:
             # One set of rotary angles for all rows of a pass, that of the longest.
             return cls(causal, 1, f"rows beyond {limit} tokens change the positions of others")
-        return cls(causal, tokens, stream_refusal(causal, longest))
+        refusal = stream_refusal(causal, longest) or training_refusal(causal)
+        return cls(causal, tokens, refusal)
 
     @property
     def packs(self) -> bool:

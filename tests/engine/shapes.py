@@ -76,10 +76,13 @@ def _granite() -> Any:
     return GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0))
 
 
+_NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
 def _bert() -> Any:
     from transformers import BertConfig, BertLMHeadModel
 
-    config = BertConfig(**SIZES, is_decoder=True, use_cache=False)
+    config = BertConfig(**SIZES, is_decoder=True, use_cache=False, **_NO_DROPOUT)
     return BertLMHeadModel(config)
 
 
