@@ -13,8 +13,15 @@
 - `equality.py`: proof that a merged model is base + adapter.
 - `loss.py`: the negative log-likelihood of the supervised positions, and nothing else.
 - `attention.py`: rows in one stream, each attending to itself alone.
+- `grouped.py`: that attention as products of grouped heads, for CPUs.
 - `batches.py`: rows to padded tensors or a stream, and the order of rows over a run.
+- `passes.py`: how the rows of a step become micro-batches.
+- `budget.py`: how many tokens those hold, and whether activations are kept.
+- `dropout.py`: dropout whose masks belong to rows.
+- `masters.py`: float32 weights that change, and the copies that compute.
 - `loop.py`: one optimizer step over fixed rows, and the loop around it.
+- `trained.py`: what of a model is trained, as named tensors.
+- `flops.py`: the work of a step, and how fast a device multiplies.
 - `checkpoint.py`: everything a run needs to go on bit-identically, without pickles.
 - `scoring.py`: the likelihood of examples under a model.
 - `sampling.py`: how tokens are chosen, without torch.

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from swe_scaffold.config import LoRAConfig
 from swe_scaffold.engine.adapter import attach
+from swe_scaffold.engine.loop import LoopSettings
 from swe_scaffold.engine.passes import MicroBatches
 from swe_scaffold.types import SpeedrunLabel, TokenizedExample
 
@@ -129,6 +130,21 @@ def stirred(wrapped: Any, *, seed: int = 3) -> Any:
             if "magnitude" in name:
                 tensor.mul_(0.5 + torch.rand(tensor.shape, generator=generator))
     return wrapped
+
+
+def make_settings(**changed: Any) -> LoopSettings:
+    """A constant rate without warm-up, decay or clipping, but for what is changed."""
+    settings: dict[str, Any] = {
+        "steps": 9,
+        "learning_rate": 1e-3,
+        "scheduler": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.0,
+        "max_grad_norm": None,
+        "seed": 1,
+        "pad_id": 0,
+    }
+    return LoopSettings(**{**settings, **changed})
 
 
 def make_cut(

@@ -9,23 +9,14 @@ import torch
 
 from swe_scaffold.engine import budget
 from swe_scaffold.engine.devices import Device, memory_held_bytes
-from swe_scaffold.engine.loop import Loop, LoopSettings
+from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.errors import OutOfMemory
-from tests.engine.shapes import make_cut, make_model, make_rows, with_adapter
+from tests.engine.shapes import make_cut, make_model, make_rows, make_settings, with_adapter
 
 CPU = Device("cpu", torch.float32)
 ROWS = make_rows((40, 33, 64, 100, 9, 12))
-SETTINGS = LoopSettings(
-    steps=2,
-    learning_rate=1e-3,
-    scheduler="constant",
-    warmup_steps=0,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    seed=1,
-    pad_id=0,
-)
+SETTINGS = make_settings()
 
 
 def make_loop(name: str = "qwen2-tied", dropout: float = 0.0) -> Loop:

@@ -11,9 +11,9 @@ from torch.utils._pytree import tree_leaves
 
 from swe_scaffold.engine import loss
 from swe_scaffold.engine.devices import Device
-from swe_scaffold.engine.loop import Loop, LoopSettings
+from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.scoring import score
-from tests.engine.shapes import SIZES, make_cut, make_rows, with_adapter
+from tests.engine.shapes import SIZES, make_cut, make_rows, make_settings, with_adapter
 
 VOCABULARY, LENGTH = 20_000, 400
 CPU = Device("cpu", torch.float32)
@@ -46,17 +46,7 @@ def test_no_full_logits(monkeypatch: pytest.MonkeyPatch, trained: str) -> None:
     model = make()
     model = with_adapter(model) if trained == "adapter" else model.requires_grad_(True)
     rows = make_rows((LENGTH, LENGTH))
-    settings = LoopSettings(
-        steps=1,
-        learning_rate=1e-3,
-        scheduler="constant",
-        warmup_steps=0,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        seed=0,
-        pad_id=0,
-    )
-    loop = Loop(model, settings, CPU, make_cut(model, tokens=2 * LENGTH, longest=LENGTH))
+    loop = Loop(model, make_settings(), CPU, make_cut(model, tokens=2 * LENGTH, longest=LENGTH))
     with Largest() as seen:
         loop.take(rows)
         for _ in score(model, rows, passes=[(0, 1)], pad_id=0, device=CPU):

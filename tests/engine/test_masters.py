@@ -10,22 +10,13 @@ import torch
 from swe_scaffold.engine.adapter import adapter_tensors
 from swe_scaffold.engine.checkpoint import open_checkpoint, restore, save_checkpoint
 from swe_scaffold.engine.devices import Device
-from swe_scaffold.engine.loop import Loop, LoopSettings
+from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.masters import Masters
-from tests.engine.shapes import make_cut, make_model, make_rows, with_adapter
+from tests.engine.shapes import make_cut, make_model, make_rows, make_settings, with_adapter
 
 BFLOAT16 = Device("cpu", torch.bfloat16)
 ROWS = make_rows((13, 5, 29, 17))
-SETTINGS = LoopSettings(
-    steps=9,
-    learning_rate=1e-5,
-    scheduler="constant",
-    warmup_steps=0,
-    weight_decay=0.0,
-    max_grad_norm=1.0,
-    seed=1,
-    pad_id=0,
-)
+SETTINGS = make_settings(learning_rate=1e-5, max_grad_norm=1.0)
 
 
 def make_loop() -> Loop:

@@ -17,25 +17,16 @@ from swe_scaffold.engine.batches import make_stream
 from swe_scaffold.engine.budget import fit
 from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.dropout import DropoutPlan, DroppedRow, RowDropout, drop_by_rows, row_key
-from swe_scaffold.engine.loop import Loop, LoopSettings
+from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.types import TokenizedExample
-from tests.engine.shapes import MODELS, gradients, make_cut, make_model, make_rows
+from tests.engine.shapes import MODELS, gradients, make_cut, make_model, make_rows, make_settings
 
 FLOAT32, BFLOAT16 = Device("cpu", torch.float32), Device("cpu", torch.bfloat16)
 LENGTHS = (13, 5, 29, 2, 17, 21, 8, 11)
 ROWS = make_rows(LENGTHS)
 TARGETS = sum(len(row.target_positions) for row in ROWS)
-SETTINGS = LoopSettings(
-    steps=5,
-    learning_rate=1e-3,
-    scheduler="constant",
-    warmup_steps=0,
-    weight_decay=0.0,
-    max_grad_norm=None,
-    seed=11,
-    pad_id=0,
-)
+SETTINGS = make_settings(seed=11)
 CLOSE = 2e-5
 PADDED = ("mistral-window", "gemma2-soft-capped")
 PACKED = [name for name in MODELS if name not in PADDED]
