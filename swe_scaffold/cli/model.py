@@ -53,6 +53,15 @@ def train(  # noqa: PLR0913 one parameter per option
         int | None,
         from_config("training.max_steps", None, "Optimizer steps.", metavar="N", min=1),
     ] = None,
+    tokens_per_micro_batch: Annotated[
+        str | None,
+        from_config(
+            "training.tokens_per_micro_batch",
+            "auto",
+            "Most tokens of a forward and backward pass.",
+            metavar="auto|N",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted run in the folder.")
     ] = False,
@@ -87,6 +96,7 @@ def train(  # noqa: PLR0913 one parameter per option
     flags = {
         "training.output_dir": None if output is None else str(output),
         "training.max_steps": max_steps,
+        "training.tokens_per_micro_batch": _number_or_word(tokens_per_micro_batch),
     }
     config, data = _config_and_data(paths, config)
     if dry_run and (resume or allow_change):
@@ -115,6 +125,11 @@ def train(  # noqa: PLR0913 one parameter per option
     value = {**asdict(result), "folder": str(result.folder), "counts": dict(result.counts)}
     session.result(value, _training_text(result, data))
     return 0
+
+
+def _number_or_word(value: str | None) -> int | str | None:
+    """Return a number where there is one; what else is allowed is the configuration's to say."""
+    return int(value) if value is not None and value.isascii() and value.isdigit() else value
 
 
 def _dry_run(

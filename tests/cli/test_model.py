@@ -91,6 +91,22 @@ def test_the_configuration_is_named_in_either_way_but_once(run: Run, place: Path
         assert "takes one configuration and one file of rows" in done.err
 
 
+def test_micro_batches_are_a_flag(run: Run, place: Path) -> None:
+    command = ("train", place / "config.json", place / "rows.jsonl", "--max-steps", 1)
+    for value, kept in (("auto", "auto"), ("70", 70)):
+        done = run(
+            *command, "--tokens-per-micro-batch", value, "--output", f"micro-{value}", "--json"
+        )
+        assert done.code == 0, done.err
+        manifest = json.loads(Path(f"micro-{value}", "manifest.json").read_text("utf-8"))
+        assert manifest["config"]["training"]["tokens_per_micro_batch"] == kept
+        assert done.value["speed"]["steps"] == 1
+    for wrong in ("0", "-3", "2.5", "all"):
+        done = run(*command, "--tokens-per-micro-batch", wrong, "--output", "wrong")
+        assert done.code == 2
+        assert done.err.startswith("error: --tokens-per-micro-batch: ")
+
+
 @pytest.mark.usefixtures("trained")
 def test_a_folder_with_a_run_is_refused(run: Run, place: Path) -> None:
     done = run("train", place / "config.json", place / "rows.jsonl")
