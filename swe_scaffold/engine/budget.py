@@ -102,8 +102,7 @@ def _holds(loop: Loop, longest: TokenizedExample, tokens: int, checkpointing: bo
 
 def _settle(loop: Loop, tokens: int, most: int, checkpointing: bool, need: _Need) -> Budget:
     _set_checkpointing(loop.cut.causal, checkpointing)
-    if loop.cut.tokens != 1:
-        loop.cut = replace(loop.cut, tokens=tokens)
+    loop.cut = replace(loop.cut, tokens=tokens)
     needed = need.bytes(most, checkpointing)
     return Budget(tokens, checkpointing, needed, need.free, loop.cut.refusal)
 

@@ -30,12 +30,14 @@ class MicroBatches:
     """The way from the rows of a step to its micro-batches.
 
     `causal` is the model without a PEFT wrapper. `tokens` is the most that a micro-batch holds, a
-    longer row going alone. `refusal` says why rows are padded; where it is None they are packed.
+    longer row going alone, as every row does under `alone`. `refusal` says why rows are padded;
+    where it is None they are packed.
     """
 
     causal: Any
     tokens: int
     refusal: str | None
+    alone: bool = False
 
     @classmethod
     def through(
@@ -46,7 +48,8 @@ class MicroBatches:
         limit = positions_shared_beyond(causal.config)
         if limit is not None and longest > limit:
             # One set of rotary angles for all rows of a pass, that of the longest.
-            return cls(causal, 1, f"rows beyond {limit} tokens change the positions of others")
+            reason = f"rows beyond {limit} tokens change the positions of others"
+            return cls(causal, tokens, reason, alone=True)
         refusal = stream_refusal(causal, longest) or training_refusal(causal)
         return cls(causal, tokens, refusal)
 
@@ -57,6 +60,8 @@ class MicroBatches:
 
     def numbers(self, lengths: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """Cut rows of these lengths; return the row numbers of each micro-batch."""
+        if self.alone:
+            return tuple((row,) for row in range(len(lengths)))
         if self.packs:
             return micro_batches(lengths, tokens=self.tokens)
         return plan_passes(lengths, tokens_per_pass=self.tokens)

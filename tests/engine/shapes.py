@@ -77,6 +77,19 @@ def _granite() -> Any:
     return GraniteForCausalLM(GraniteConfig(**SIZES, logits_scaling=3.0))
 
 
+def long_rope() -> Any:
+    """A model whose rows beyond 16 tokens change the positions of all rows of their pass."""
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 2, "long_factor": [7.0, 9.0]}
+    config = Phi3Config(
+        **SIZES,
+        original_max_position_embeddings=16,
+        rope_parameters={**rope, "rope_theta": 100.0, "original_max_position_embeddings": 16},
+    )
+    return Phi3ForCausalLM(config).eval()
+
+
 _NO_DROPOUT: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 

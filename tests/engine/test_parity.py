@@ -20,7 +20,16 @@ from swe_scaffold.engine.dropout import DropoutPlan, DroppedRow, RowDropout, dro
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.types import TokenizedExample
-from tests.engine.shapes import MODELS, gradients, make_cut, make_model, make_rows, make_settings
+from tests.engine.shapes import (
+    MODELS,
+    gradients,
+    long_rope,
+    make_cut,
+    make_model,
+    make_rows,
+    make_settings,
+    with_adapter,
+)
 
 FLOAT32, BFLOAT16 = Device("cpu", torch.float32), Device("cpu", torch.bfloat16)
 LENGTHS = (13, 5, 29, 2, 17, 21, 8, 11)
@@ -115,6 +124,20 @@ def test_a_model_that_cannot_pack_is_padded_and_says_so(name: str) -> None:
     assert not cut.packs
     assert cut.refusal
     loss, found = engine(model)
+    assert loss == pytest.approx(float(torch.cat(rows).double().mean()), rel=2e-6)
+    assert apart(found, wanted) <= CLOSE
+
+
+def test_rows_that_would_move_others_go_alone() -> None:
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(with_adapter(long_rope().requires_grad_(False)))
+    rows, wanted = plain(models[0])
+    cut = make_cut(models[1], longest=29)
+    assert "change the positions of others" in str(cut.refusal)
+    assert [len(part) for part in cut.of(ROWS)] == [1] * len(ROWS)
+    loss, found = engine(models[1])
     assert loss == pytest.approx(float(torch.cat(rows).double().mean()), rel=2e-6)
     assert apart(found, wanted) <= CLOSE
 

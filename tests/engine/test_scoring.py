@@ -19,7 +19,14 @@ from swe_scaffold.engine.devices import Device
 from swe_scaffold.engine.scoring import RowNll, packing_refusal, plan_passes, score
 from swe_scaffold.errors import IntegrityError, OutOfMemory
 from swe_scaffold.types import TokenizedExample
-from tests.engine.shapes import MODELS, SIZES, make_model, make_rows, plain_nll, with_adapter
+from tests.engine.shapes import (
+    MODELS,
+    long_rope,
+    make_model,
+    make_rows,
+    plain_nll,
+    with_adapter,
+)
 
 CPU = Device("cpu", torch.float32)
 ROWS = make_rows((13, 5, 29, 2, 17, 21, 8, 11, 40, 3, 3, 26))
@@ -153,18 +160,6 @@ def test_on_a_cpu_a_pass_is_computed_in_parts_and_yielded_whole(
     assert_same(scores(model, ROWS), wanted)
     assert tried == [1, 2, 1, 2, 3, 3]
     assert [len(part) for part in scored(model, ROWS)] == [len(ROWS)]
-
-
-def long_rope() -> Any:
-    from transformers import Phi3Config, Phi3ForCausalLM
-
-    rope = {"rope_type": "longrope", "short_factor": [1.0] * 2, "long_factor": [7.0, 9.0]}
-    config = Phi3Config(
-        **SIZES,
-        original_max_position_embeddings=16,
-        rope_parameters={**rope, "rope_theta": 100.0, "original_max_position_embeddings": 16},
-    )
-    return Phi3ForCausalLM(config).eval()
 
 
 def test_a_pass_comes_out_the_same_in_any_company() -> None:
