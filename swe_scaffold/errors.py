@@ -29,6 +29,8 @@ class ScaffoldError(Exception):
     """
 
     exit_code = 1
+    # Whether another process has said it to people.
+    said = False
 
     def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(f"{where}: {message}" if where else message)

@@ -155,6 +155,8 @@ def _as_ours(error: Exception) -> ScaffoldError:
 
 
 def _report(error: ScaffoldError, *, as_json: bool) -> int:
+    if error.said:
+        return error.exit_code
     if as_json and error.where != STDOUT:
         try:
             sys.stdout.write(json.dumps(error.as_dict(), allow_nan=False, ensure_ascii=True) + "\n")

@@ -98,10 +98,14 @@ def train(  # noqa: PLR0913 one parameter per option
         "training.max_steps": max_steps,
         "training.tokens_per_micro_batch": _number_or_word(tokens_per_micro_batch),
     }
-    config, data = _config_and_data(paths, config)
-    if dry_run and (resume or allow_change):
-        raise UsageError("looks at a new run: it goes without --resume", where="--dry-run")
-    resolved = load_resolved(session, config, set_, flags)
+    from swe_scaffold.engine.processes import launched, one_voice
+
+    with one_voice():
+        config, data = _config_and_data(paths, config)
+        if dry_run and (resume or allow_change):
+            raise UsageError("looks at a new run: it goes without --resume", where="--dry-run")
+        resolved = load_resolved(session, config, set_, flags)
+        leads = launched().leads
     from swe_scaffold.config import config_origins
 
     options: dict[str, Any] = {
@@ -113,12 +117,14 @@ def train(  # noqa: PLR0913 one parameter per option
         "reporter": session.reporter,
     }
     if dry_run:
-        return _dry_run(session, resolved, data, options)
+        return _dry_run(session, resolved, data, options) if leads else 0
     from swe_scaffold.training import train_lora_model
 
     result = train_lora_model(
         resolved, data, resume=resume, allow_change=allow_change or (), **options
     )
+    if not leads:
+        return 0
     from swe_scaffold.report import run_page
 
     write_text(result.folder / "report.html", run_page(result.folder))

@@ -20,6 +20,8 @@
 - `dropout.py`: dropout whose masks belong to rows.
 - `masters.py`: float32 weights that change, and the copies that compute.
 - `loop.py`: one optimizer step over fixed rows, and the loop around it.
+- `processes.py`: the processes of a run, and the few things they do together.
+- `sharding.py`: a frozen base divided among them.
 - `trained.py`: what of a model is trained, as named tensors.
 - `flops.py`: the work of a step, and how fast a device multiplies.
 - `checkpoint.py`: everything a run needs to go on bit-identically, without pickles.

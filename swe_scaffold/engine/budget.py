@@ -97,7 +97,7 @@ def _holds(loop: Loop, longest: TokenizedExample, tokens: int, checkpointing: bo
     finally:
         _set_checkpointing(loop.cut.causal, False)
     torch.cuda.empty_cache()
-    return fits
+    return bool(loop.processes.least(fits))
 
 
 def _settle(loop: Loop, tokens: int, most: int, checkpointing: bool, need: _Need) -> Budget:
@@ -132,7 +132,9 @@ class _Need:
         """Count what the forward pass keeps of two small passes."""
         causal = loop.cut.causal
         small = min(_COUNTED, max(1, longest.length // 2))
-        kept = [_kept_bytes(loop, longest, size) for size in (small, 2 * small)]
+        # Weights that are divided among processes lie in other places while they are used.
+        weights = _kept_bytes(loop, longest, 2) if loop.processes.shards else 0
+        kept = [_kept_bytes(loop, longest, size) - weights for size in (small, 2 * small)]
         per_square = max(0.0, (kept[1] - 2 * kept[0]) / (2 * small**2))
         item = torch.finfo(loop.device.dtype).bits // 8
         widths = [
@@ -153,7 +155,7 @@ class _Need:
             transient_per_token=4 * max(widths, default=0) * item,
             layers=_layers(causal),
             kept_per_layer=hidden * item,
-            free=int(_SHARE * (memory_limit_bytes(loop.device) - memory_held_bytes(loop.device))),
+            free=loop.processes.least(int(_SHARE * _unused_bytes(loop))),
         )
 
     def bytes(self, tokens: int, checkpointing: bool) -> int:
@@ -191,6 +193,11 @@ def _hint(ways: Sequence[bool], length: int, tokens: int | None) -> str:
     )
 
 
+def _unused_bytes(loop: Loop) -> int:
+    limit = memory_limit_bytes(loop.device, sharers=loop.processes.local_size)
+    return limit - memory_held_bytes(loop.device)
+
+
 def _layers(causal: Any) -> int:
     return int(getattr(causal.config.get_text_config(), "num_hidden_layers", None) or 1)
 
@@ -202,6 +209,7 @@ def _kept_bytes(loop: Loop, row: TokenizedExample, size: int) -> int:
     own = {
         tensor.untyped_storage().data_ptr()
         for tensor in (*loop.model.parameters(), *loop.model.buffers())
+        if not hasattr(tensor, "to_local")
     }
     kept: dict[int, int] = {}
 

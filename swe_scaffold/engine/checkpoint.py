@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,28 @@ def restore(loop: Loop, checkpoint: Checkpoint) -> None:
     if scaler := checkpoint.state.get("scaler"):
         loop.scaler.load_state_dict(dict(scaler))
     loop.step = checkpoint.step
+
+
+def copy_first(loop: Loop) -> None:
+    """Give the loop of every process the state that the first one has restored."""
+    processes = loop.processes
+    about = {
+        "step": loop.step,
+        "scaler": loop.scaler.state_dict(),
+        "moments": any(loop.optimizer.state.values()),
+    }
+    about = processes.share(about)
+    if not processes.leads:
+        loop.step = about["step"]
+        loop.scaler.load_state_dict(about["scaler"])
+        for parameter in loop.parameters.values() if about["moments"] else ():
+            loop.optimizer.state[parameter] = {
+                key: torch.zeros(()) if key == "step" else torch.zeros_like(parameter.detach())
+                for key in _MOMENTS
+            }
+    held = [list(loop.optimizer.state[weight].values()) for weight in loop.parameters.values()]
+    processes.copy_first([*(weight.detach() for weight in loop.parameters.values()), *chain(*held)])
+    loop.masters.publish()
 
 
 def put_weights(loop: Loop, checkpoint: Checkpoint) -> None:

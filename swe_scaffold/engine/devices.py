@@ -81,22 +81,23 @@ def memory_held_bytes(device: Device) -> int:
     return peak_memory_bytes(device)
 
 
-def memory_limit_bytes(device: Device) -> int:
+def memory_limit_bytes(device: Device, *, sharers: int = 1) -> int:
     """Return what `peak_memory_bytes` may reach: what others leave of the device or the machine.
 
     On CUDA the free memory and what this process holds; elsewhere the least of the machine's
-    memory, the limit of this process's control group, and what is available beside what it holds.
+    memory, the limit of this process's control group, and what is available beside what it holds,
+    where `sharers` processes like this one share them.
     """
     if device.name.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info()
         return free + torch.cuda.memory_reserved()
     page = os.sysconf("SC_PAGE_SIZE")
-    limits = [os.sysconf("SC_PHYS_PAGES") * page]
+    limits = [os.sysconf("SC_PHYS_PAGES") * page // sharers]
     with contextlib.suppress(OSError, ValueError):
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")))
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text("ascii")) // sharers)
     with contextlib.suppress(OSError, ValueError, IndexError):
         facts = Path("/proc/meminfo").read_text("ascii").partition("MemAvailable:")[2]
-        limits.append(int(facts.split()[0]) * 1024 + memory_held_bytes(device))
+        limits.append(int(facts.split()[0]) * 1024 // sharers + memory_held_bytes(device))
     return min(limits)
 
 

@@ -3,6 +3,7 @@
 The loss of a step is the summed NLL over all its response tokens ÷ their number, whatever the
 micro-batches, so that packing and accumulation change the memory and never the mathematics. Rows
 travel as streams without padding where the model's attention can be replaced, and padded otherwise.
+Several processes divide the rows of a step, add up their gradients once, and step alike.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
@@ -22,10 +23,14 @@ from swe_scaffold.engine.devices import Device, out_of_memory
 from swe_scaffold.engine.dropout import DroppedRow, drop_by_rows, row_key
 from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.engine.masters import Masters
-from swe_scaffold.engine.passes import MicroBatches
+from swe_scaffold.engine.passes import MicroBatches, deal
+from swe_scaffold.engine.processes import ALONE, Processes
 from swe_scaffold.errors import DivergedError
 from swe_scaffold.terminal import show
 from swe_scaffold.types import TokenizedExample
+
+if TYPE_CHECKING:
+    from swe_scaffold.engine.sharding import Lockstep
 
 _NAMED_ROWS = 16
 
@@ -71,14 +76,23 @@ class Loop:
         settings: What the loop needs to know of the run.
         device: Where the model is, and the dtype that it computes in.
         cut: How the rows of a step become micro-batches.
+        processes: Who computes a step; each has a loop like this one.
+        lockstep: What keeps their passes together, where the base is divided among them.
     """
 
     def __init__(
-        self, model: Any, settings: LoopSettings, device: Device, cut: MicroBatches
+        self,
+        model: Any,
+        settings: LoopSettings,
+        device: Device,
+        cut: MicroBatches,
+        processes: Processes = ALONE,
+        lockstep: Lockstep | None = None,
     ) -> None:
         from transformers import get_scheduler
 
         self.model, self.settings, self.device, self.cut = model, settings, device, cut
+        self.processes, self._lockstep = processes, lockstep
         self.masters = Masters(model, device.dtype)
         self.parameters = self.masters.parameters
         self.optimizer = torch.optim.AdamW(
@@ -112,12 +126,15 @@ class Loop:
         targets = sum(len(row.target_positions) for row in rows)
         nll, making = 0.0, 0.0
         with self._training():
-            for part in self.cut.of(rows):
+            for part in self.cut.of(deal(rows, self.processes.size)[self.processes.rank]):
                 began = time.perf_counter()
                 batch = self._batch(part)
                 making += time.perf_counter() - began
                 nll += self._backward(part, batch, targets)
+            self.keep_up(backward=True)
+        (nll,) = self.processes.total([nll])
         with out_of_memory("the optimizer step"):
+            self.processes.add_gradients(list(self.parameters.values()))
             norm = self._update(rows)
         self.step += 1
         return StepMetrics(
@@ -150,6 +167,19 @@ class Loop:
                         )
         finally:
             self.optimizer.zero_grad(set_to_none=True)
+
+    def keep_up(self, *, backward: bool = False) -> None:
+        """Take part in the passes that other processes still have to do, where they need all."""
+        if self._lockstep is not None:
+            self._lockstep.keep_up(backward=backward)
+
+    def checksum(self) -> int:
+        """Return a number below 2^62 that tells whether two processes have the same weights."""
+        found = 0
+        for weight in self.parameters.values():
+            bits = weight.detach().contiguous().view(torch.int32).sum(dtype=torch.int64)
+            found = (found * 31 + int(bits)) % (1 << 62)
+        return found
 
     @contextlib.contextmanager
     def _training(self) -> Iterator[None]:

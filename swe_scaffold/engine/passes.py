@@ -68,9 +68,27 @@ class MicroBatches:
 
     def of(self, rows: Sequence[TokenizedExample]) -> Iterator[list[TokenizedExample]]:
         """Yield the micro-batches of one step, the same for every order of its rows."""
-        ordered = sorted(rows, key=lambda row: (-row.length, row.instance_id, row.sha256))
+        ordered = _longest_first(rows)
         for numbers in self.numbers([row.length for row in ordered]):
             yield [ordered[number] for number in numbers]
+
+
+def deal(rows: Sequence[TokenizedExample], processes: int) -> list[list[TokenizedExample]]:
+    """Divide the rows of a step among processes: the longest first, to whoever has fewest tokens.
+
+    The same for every order of the rows; with fewer rows than processes, some get none.
+    """
+    shares: list[list[TokenizedExample]] = [[] for _ in range(processes)]
+    load = [0] * processes
+    for row in _longest_first(rows):
+        process = load.index(min(load))
+        shares[process].append(row)
+        load[process] += row.length
+    return shares
+
+
+def _longest_first(rows: Sequence[TokenizedExample]) -> list[TokenizedExample]:
+    return sorted(rows, key=lambda row: (-row.length, row.instance_id, row.sha256))
 
 
 def part_of(row: TokenizedExample, tokens: slice) -> TokenizedExample:

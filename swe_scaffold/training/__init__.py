@@ -6,18 +6,23 @@
 - `machinery.py`: the base, checked against the rows, and the loop.
 - `preflight.py`: what can be known before a run, with `checks.py` (ends, prompts, tokens),
   `starts.py` (first tokens) and `decisions.py` (every choice, in words).
+- `resuming.py`: an interrupted run found and put back; `holdout.py`: the hold-out scored.
 - `record.py`: rows trained so far, and changes that were allowed.
 - `run.py`: what happens between the steps: logs, evaluation, checkpoints, the end.
 - `folder.py`: the run folder and what it says.
 - `outcome.py`: what was trained, put into the folder.
+
+Where a launcher has started several processes, each goes through all of it; the first one alone
+writes and speaks.
 
 What a step computes is the engine's; what the hold-out number means is evaluation's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -79,29 +84,42 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
     if allow_change and not resume:
         raise UsageError("goes with --resume alone", where="--allow-change")
     from swe_scaffold.engine.devices import choose_device
+    from swe_scaffold.engine.processes import joined
     from swe_scaffold.engine.quantization import require_quantizer
     from swe_scaffold.engine.trackers import require_trackers
 
-    reporter = reporter or Reporter(-1)
     start = time.monotonic()
     folder = Path(config.training.output_dir)
-    require_trackers(config.training.report_to)
-    require_quantizer(config.training.quantization, choose_device(config.training.dtype))
+    with joined() as processes, contextlib.ExitStack() as held:
+        reporter = reporter if reporter and processes.leads else Reporter(-1)
+        require_trackers(config.training.report_to)
+        require_quantizer(config.training.quantization, choose_device(config.training.dtype))
+        if processes.leads:
+            held.enter_context(_claimed(folder, resume=resume, overwrite=overwrite))
+        renderer = Renderer.load(
+            config.training.model_name, offline=offline, trust_template=trust_template
+        )
+        with hashing_ahead(config.training.model_name) as sha256:
+            with processes.first_of_node_first():
+                prepared = prepare(Path(data), config, renderer, cache)
+            for note in prepared.notes:
+                reporter.say(note)
+            base = load_base(config.training, prepared, offline=offline, sha256=sha256)
+        run = held.enter_context(
+            closing(Run(config, prepared, base, renderer, reporter, processes))
+        )
+        run.resume(allow_change) if resume else run.begin()
+        with stop_after_step() as stop:
+            run.train(stop)
+        return run.finish(time.monotonic() - start, origins or {})
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, *, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the run folder, once it is certain that this run may write there."""
     require_writable(folder)
     with folder_lock(folder):
         run_folder.claim(folder, resume=resume, overwrite=overwrite)
         for place in (folder, folder / run_folder.CHECKPOINTS):
             remove_leftovers(place)
-        renderer = Renderer.load(
-            config.training.model_name, offline=offline, trust_template=trust_template
-        )
-        with hashing_ahead(config.training.model_name) as sha256:
-            prepared = prepare(Path(data), config, renderer, cache)
-            for note in prepared.notes:
-                reporter.say(note)
-            base = load_base(config.training, prepared, offline=offline, sha256=sha256)
-        with closing(Run(config, folder, prepared, base, renderer, reporter)) as run:
-            run.resume(allow_change) if resume else run.begin()
-            with stop_after_step() as stop:
-                run.train(stop)
-            return run.finish(time.monotonic() - start, origins or {})
+        yield

@@ -17,6 +17,7 @@ from swe_scaffold.training.plan import evaluation_steps, plan_steps, round_up, r
 if TYPE_CHECKING:
     from swe_scaffold.engine.budget import Budget
     from swe_scaffold.engine.model import BaseModel
+    from swe_scaffold.engine.processes import Processes
     from swe_scaffold.training.machinery import Machinery
 
 DEFAULT, DERIVED = "default", "derived"
@@ -60,6 +61,7 @@ def decide(
     return (
         chosen("model_name", base.public_name, f"base weights sha256 {base.sha256[:12]}"),
         Decision("device", *_device(base)),
+        *_about_processes(machinery.loop.processes),
         chosen("dtype", f"{training.dtype} = {base.device.dtype_name}", _why_dtype(training, base)),
         *_about_quantization(training, chosen),
         *_about_rows(data, renderer),
@@ -79,6 +81,13 @@ def _device(base: BaseModel) -> tuple[str, str, str]:
         "cpu": "neither CUDA nor MPS is here",
     }[base.device.name]
     return base.device.name, DERIVED, why
+
+
+def _about_processes(processes: Processes) -> Iterator[Decision]:
+    if processes.size > 1:
+        held = "the base's layers are divided among them" if processes.shards else "each holds all"
+        why = f"the rows of a step are dealt to them, gradients added up once a step; {held}"
+        yield Decision("processes", str(processes.size), DERIVED, why)
 
 
 def _why_dtype(training: TrainingConfig, base: BaseModel) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from swe_scaffold.engine.budget import Budget
     from swe_scaffold.engine.loop import Loop
     from swe_scaffold.engine.model import BaseModel
+    from swe_scaffold.engine.processes import Processes
     from swe_scaffold.engine.read_ahead import Sha256
 
 
@@ -94,12 +95,25 @@ class Machinery:
 
 
 def make_machinery(
-    training: TrainingConfig, data: RunData, base: BaseModel, *, pad_id: int
+    training: TrainingConfig,
+    data: RunData,
+    base: BaseModel,
+    *,
+    pad_id: int,
+    processes: Processes | None = None,
 ) -> Machinery:
     """Attach a fresh adapter, or open every weight, and choose the micro-batches.
 
+    Args:
+        training: The keys of the run.
+        data: Its rows.
+        base: The base; its module is taken over.
+        pad_id: Token that fills the padding.
+        processes: Who computes together; None is this process alone.
+
     Raises:
-        ConfigError: A target of the adapter names no linear module of the base.
+        ConfigError: A target of the adapter names no linear module of the base, or a base that
+            cannot be divided among processes is to be.
         OutOfMemory: No micro-batch fits.
     """
     from swe_scaffold.engine.adapter import attach
@@ -107,7 +121,9 @@ def make_machinery(
     from swe_scaffold.engine.budget import fit
     from swe_scaffold.engine.loop import Loop, LoopSettings
     from swe_scaffold.engine.passes import MicroBatches
+    from swe_scaffold.engine.processes import ALONE
 
+    processes = processes or ALONE
     steps = plan_steps(training, len(data.trained))
     settings = LoopSettings(
         steps=steps,
@@ -123,8 +139,17 @@ def make_machinery(
         model = base.module.requires_grad_(True)
     else:
         model = attach(base.module, training.lora, seed=training.seed)
+    lockstep = None
+    if processes.shards:
+        from swe_scaffold.engine.sharding import shard
+
+        lockstep = shard(model, base.device, processes)
     longest = max(len(row.input_ids) for row in data.trained)
-    loop = Loop(model, settings, base.device, MicroBatches.through(model, longest=longest))
+    cut = MicroBatches.through(model, longest=longest)
+    loop = Loop(model, settings, base.device, cut, processes, lockstep)
+    if lockstep is not None:
+        # What a model is asked but once, all processes must ask at the same time.
+        loop.rehearse([min(data.trained, key=lambda row: row.length)])
     tokens, checkpointing = training.tokens_per_micro_batch, training.activation_checkpointing
     budget = fit(
         loop,

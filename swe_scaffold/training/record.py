@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,23 @@ class TrainingResult:
     wall_seconds: float
     speed: Mapping[str, Any]
     notes: tuple[str, ...]
+
+
+class NoLog:
+    """What a process that does not write has in place of a log."""
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Drop a line."""
+
+    def sync(self) -> int:
+        """Return 0: nothing was written."""
+        return 0
+
+
+def as_number(fingerprint: Mapping[str, str]) -> int:
+    """Return a number below 2^62 that tells two fingerprints apart."""
+    text = json.dumps(fingerprint, sort_keys=True, allow_nan=False).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 2
 
 
 def require_known(keys: Collection[str], known: Collection[str]) -> None:

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.config import SpeedrunConfig, dump_config
-from swe_scaffold.errors import DivergedError, IntegrityError, Stopped, UsageError
-from swe_scaffold.files import AppendLog, remove, utc_now
+from swe_scaffold.errors import IntegrityError, Stopped
+from swe_scaffold.files import AppendLog, utc_now
 from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.rendering import Renderer
 from swe_scaffold.signals import StopRequest
-from swe_scaffold.terminal import Reporter, show
+from swe_scaffold.terminal import Reporter
 from swe_scaffold.training import folder as run_folder
 from swe_scaffold.training import record
 from swe_scaffold.training.data import RunData
 from swe_scaffold.training.decisions import decide
+from swe_scaffold.training.holdout import hold_out_totals
 from swe_scaffold.training.machinery import make_machinery
 from swe_scaffold.training.outcome import save_outcome
 from swe_scaffold.training.plan import base_entry, binding, data_entries
-from swe_scaffold.training.record import TrainingResult
+from swe_scaffold.training.record import NoLog, TrainingResult, as_number
+from swe_scaffold.training.resuming import restored
 from swe_scaffold.training.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from swe_scaffold.engine.loop import StepMetrics
     from swe_scaffold.engine.model import BaseModel
+    from swe_scaffold.engine.processes import Processes
 
 
 class Run:
@@ -38,14 +41,15 @@ class Run:
     def __init__(
         self,
         config: SpeedrunConfig,
-        folder: Path,
         data: RunData,
         base: BaseModel,
         renderer: Renderer,
         reporter: Reporter,
+        processes: Processes,
     ) -> None:
         training = config.training
-        self.config, self.training, self.folder = config, training, folder
+        self.config, self.training, self.folder = config, training, Path(training.output_dir)
+        self.processes = processes
         self.data, self.base, self.renderer, self.reporter = data, base, renderer, reporter
         self.fingerprint = {
             **data.fingerprint,
@@ -56,7 +60,10 @@ class Run:
             "device": f"{base.device.name}/{base.device.dtype_name}",
             **dict(binding(config)),
         }
-        self._machinery = make_machinery(training, data, base, pad_id=renderer.pad_id)
+        processes.require_same(as_number(self.fingerprint), "data, base or configuration")
+        self._machinery = make_machinery(
+            training, data, base, pad_id=renderer.pad_id, processes=processes
+        )
         self.loop, self.order = self._machinery.loop, self._machinery.order
         self.telemetry = Telemetry(self.loop, measured=training.measure_mfu)
         # Ids and hashes, and what `allow_change` let differ along the way.
@@ -77,10 +84,11 @@ class Run:
 
     def begin(self) -> None:
         """Record the run, in place of an earlier one, and open its logs."""
-        config = dump_config(self.config)
-        run_folder.clear(self.folder)
-        run_folder.write_run(self.folder, fingerprint=self.fingerprint, config=config)
-        record.write_trained_rows(self.folder, self.trained_rows)
+        if self.processes.leads:
+            config = dump_config(self.config)
+            run_folder.clear(self.folder)
+            run_folder.write_run(self.folder, fingerprint=self.fingerprint, config=config)
+            record.write_trained_rows(self.folder, self.trained_rows)
         self._open_logs(0, 0)
         if self.training.eval_strategy != "no":
             self.evaluate()
@@ -93,66 +101,22 @@ class Run:
             UsageError: The run has finished, and its checkpoints are gone; a key to change that
                 is none.
         """
-        from swe_scaffold.engine.checkpoint import (
-            newest_checkpoint,
-            remove_newer,
-            require_same_run,
-            restore,
-        )
+        from swe_scaffold.engine.checkpoint import copy_first
 
-        before = run_folder.read_run(self.folder)
-        record.require_known(allow_change, {*before["fingerprint"], *self.fingerprint})
-        require_same_run(
-            before["fingerprint"], self.fingerprint, where=str(self.folder), allowed=allow_change
-        )
-        for change in run_folder.changed_versions(before):
-            self.reporter.say(f"{show(change)}: the last bits may differ")
-        checkpoints = self.folder / run_folder.CHECKPOINTS
-        # A change on the record was allowed before the checkpoints it came after were written.
-        allowed = {*allow_change, *(change["key"] for change in before["changes"])}
-        checkpoint, passed = newest_checkpoint(
-            checkpoints, fingerprint=self.fingerprint, allowed=allowed
-        )
-        for reason in passed:
-            self.reporter.say(f"passed over {show(reason, width=400)}")
-        if checkpoint is None and (self.folder / run_folder.MANIFEST).is_file():
-            raise UsageError(
-                "this run has finished, and no checkpoint is left to go on from",
-                where=str(self.folder),
-                hint="--overwrite trains it again",
-            )
-        if checkpoint is None:
-            self.reporter.say("no usable checkpoint: starting from step 0")
+        state = self.processes.share(restored(self, allow_change) if self.processes.leads else None)
+        if state is None:
             self.begin()
             return
-        restore(self.loop, checkpoint)
-        self._carry_over(before, checkpoint.step)
-        keep = self._take_over(checkpoint.state, where=str(checkpoint.folder))
-        remove(self.folder / run_folder.MANIFEST)
-        remove_newer(checkpoints, checkpoint.step)
-        self._open_logs(keep, checkpoint.step)
-        self.reporter.say(f"going on from step {checkpoint.step}")
-
-    def _carry_over(self, before: Mapping[str, Any], step: int) -> None:
-        """Put what `allow_change` let differ on the record."""
-        new = record.changes(before["fingerprint"], self.fingerprint, step)
-        self.changes = [*before["changes"], *new]
-        self.trained_rows |= record.read_trained_rows(self.folder)
-        if not new:
-            return
-        record.refuse_trained(self.data.held_out, self.trained_rows, where=str(self.folder))
-        record.write_trained_rows(self.folder, self.trained_rows)
-        config = dump_config(self.config)
-        run_folder.write_run(
-            self.folder, fingerprint=self.fingerprint, config=config, changes=self.changes
-        )
-        for change in new:
+        copy_first(self.loop)
+        keep = self.take_over(state, where=str(self.folder))
+        self._open_logs(keep, self.loop.step)
+        if (before := state.get("processes", 1)) != self.processes.size:
             self.reporter.say(
-                f"changed from step {step} on: {change['key']} was {show(change['was'])}, "
-                f"is {show(change['is'])}"
+                f"processes were {before}, are {self.processes.size}: the last bits may differ"
             )
+        self.reporter.say(f"going on from step {self.loop.step}")
 
-    def _take_over(self, state: Mapping[str, Any], *, where: str) -> int:
+    def take_over(self, state: Mapping[str, Any], *, where: str) -> int:
         """Put a checkpoint's sums in place; return how many bytes of the metrics it has seen."""
         try:
             self.best = (state["best"][0], state["best"][1]) if state["best"] else None
@@ -167,11 +131,15 @@ class Run:
     def _open_logs(self, keep: int, step: int) -> None:
         from swe_scaffold.engine.trackers import Trackers
 
-        self.metrics = AppendLog(self.folder / run_folder.METRICS, keep=keep)
-        self._opened.callback(self.metrics.close)
-        timing = self.folder / run_folder.TIMING
-        self.timing = AppendLog(timing, keep=run_folder.timing_bytes(timing, step))
-        self._opened.callback(self.timing.close)
+        self.metrics: AppendLog | NoLog = NoLog()
+        self.timing: AppendLog | NoLog = NoLog()
+        if not self.processes.leads:
+            self.trackers = Trackers((), self.folder, {})
+            return
+        metrics, timing = self.folder / run_folder.METRICS, self.folder / run_folder.TIMING
+        self.metrics = self._opened.enter_context(closing(AppendLog(metrics, keep=keep)))
+        known = run_folder.timing_bytes(timing, step)
+        self.timing = self._opened.enter_context(closing(AppendLog(timing, keep=known)))
         tracking = self.folder / "tracking"
         self.trackers = Trackers(self.training.report_to, tracking, dump_config(self.config))
         self._opened.callback(self.trackers.finish)
@@ -181,10 +149,23 @@ class Run:
 
         Raises:
             Stopped: A signal arrived; a checkpoint was saved.
+            LostProcess: Another process is gone; the last complete step was saved.
         """
-        from swe_scaffold.engine.loop import run
+        from swe_scaffold.engine.processes import LostProcess
 
         self.stop = stop
+        try:
+            with self.processes.watched():
+                self._take_steps()
+        except LostProcess:
+            # Weights change after all have added their part, so that those here are whole.
+            if self.processes.leads and self.loop.step:
+                self._write_checkpoint()
+            raise
+
+    def _take_steps(self) -> None:
+        from swe_scaffold.engine.loop import run
+
         total = self.loop.settings.steps
         with self.reporter.progress("training", total, unit="steps") as track:
             track.advance(self.loop.step)
@@ -201,20 +182,26 @@ class Run:
 
     def _after_step(self) -> None:
         step, last = self.loop.step, self.loop.step == self.loop.settings.steps
-        improved, self.pending = False, False
-        if self._due(self.training.eval_strategy, self.training.eval_steps) or (
+        self.pending = self._due(self.training.eval_strategy, self.training.eval_steps) or (
             last and self.training.eval_strategy != "no"
-        ):
-            improved = self.evaluate()
+        )
+        improved = self.pending and self.evaluate()
         save = last or self._due(self.training.save_strategy, self.training.save_steps)
-        if save or (improved and self.training.load_best) or self.stop.asked:
+        stop = self._asked_to_stop()
+        if save or (improved and self.training.load_best) or stop:
             self.save()
-        if self.stop.asked and (self.pending or not last):
+        if stop and (self.pending or not last):
             raise Stopped(
                 self.stop.signal_number,
                 f"stopped at step {step}, a checkpoint was saved",
                 hint="resume with the same command, --resume added and --overwrite left out",
             )
+
+    def _asked_to_stop(self) -> bool:
+        """Whether a signal has reached any process: all of them hear of it at the same point."""
+        if number := self.processes.most(self.stop.signal_number):
+            self.stop.signal_number = number
+        return number != 0
 
     def _due(self, strategy: str, every: int) -> bool:
         if strategy == "steps":
@@ -246,19 +233,19 @@ class Run:
     def evaluate(self) -> bool:
         """Score the hold-out; return whether it is the best so far.
 
-        Where a signal comes first, nothing is recorded and `pending` is set.
+        Where a signal comes first, nothing is recorded and it stays `pending`.
 
         Raises:
             DivergedError: A row's likelihood is not finite.
         """
+        if self.data.held_out:
+            with self._as_saved():
+                totals = hold_out_totals(self)
+            if self._asked_to_stop():
+                return False
+        self.pending = False
         if not self.data.held_out:
             return False
-        totals = []
-        for total in self._hold_out_totals():
-            if self.stop.asked:
-                self.pending = True
-                return False
-            totals.append(total)
         tokens = sum(row.targets for row in self.data.held_out)
         self.eval_nll = math.fsum(totals) / tokens
         step = self.loop.step
@@ -276,28 +263,17 @@ class Run:
             return contextlib.nullcontext()
         return self.loop.masters.in_model()
 
-    def _hold_out_totals(self) -> Iterator[float]:
-        from swe_scaffold.engine.scoring import plan_passes, score
-
-        rows, settings = self.data.held_out, self.config.evaluation
-        lengths = [len(row.input_ids) for row in rows]
-        passes = plan_passes(
-            lengths, tokens_per_pass=settings.tokens_per_batch, rows_per_pass=settings.batch_size
-        )
-        model, pad_id = self.loop.model, self.renderer.pad_id
-        with self._as_saved():
-            scored = score(model, rows, passes=passes, pad_id=pad_id, device=self.base.device)
-            for row in chain.from_iterable(scored):
-                if not math.isfinite(row.total):
-                    name = show(rows[row.index].instance_id, width=60)
-                    raise DivergedError(
-                        f"the hold-out NLL is not finite at step {self.loop.step}; row: {name}",
-                        hint="lower training.learning_rate, or train in another dtype",
-                    )
-                yield row.total
-
     def save(self) -> None:
-        """Write a checkpoint and remove those beyond the limit."""
+        """Write a checkpoint and remove those beyond the limit.
+
+        Raises:
+            IntegrityError: The processes do not have the same weights.
+        """
+        self.processes.require_same(self.loop.checksum(), f"weights at step {self.loop.step}")
+        if self.processes.leads:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
         from swe_scaffold.engine.checkpoint import prune, save_checkpoint
 
         folder = self.folder / run_folder.CHECKPOINTS
@@ -308,6 +284,7 @@ class Run:
             "losses": list(self.losses),
             "window": self.window,
             "pending_evaluation": self.pending,
+            "processes": self.processes.size,
         }
         save_checkpoint(folder, self.loop, fingerprint=self.fingerprint, state=state)
         best = self.best[1] if self.best and self.training.load_best else None
@@ -315,6 +292,8 @@ class Run:
 
     def finish(self, wall_seconds: float, origins: Mapping[str, str]) -> TrainingResult:
         """Write adapter, tokenizer, ledger, card and, last, the manifest with every decision."""
+        if not self.processes.leads:
+            return self._result(wall_seconds)
         if self.training.load_best and self.best:
             self._load_best(self.best[1])
         with self._as_saved():

@@ -24,7 +24,7 @@ class Speed:
     `first_step_seconds` is from the start of the process to the end of its first step,
     `batch_share` the share of the steps in which rows were made into tensors. `mfu` is the work
     that exact training needs over what a large product does in the same time (`gemm_flops`
-    operations a second); both are None unless asked for.
+    operations a second, of all processes together); both are None unless asked for.
     """
 
     steps: int
@@ -50,7 +50,7 @@ class Telemetry:
 
         self._device = loop.device
         self._work: StepWork | None = StepWork.of(loop.model) if measured else None
-        self._gemm = measure_gemm(loop.device) if measured else None
+        self._gemm = loop.processes.size * measure_gemm(loop.device) if measured else None
         self._steps = self._tokens = self._targets = self._peak = 0
         self._seconds = self._making = self._flops = self._first = 0.0
 

@@ -28,7 +28,9 @@ def leave(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     """Let so many bytes be free beside what this process holds."""
     held = memory_held_bytes(CPU)
     monkeypatch.setattr(budget, "memory_held_bytes", lambda _: held)
-    monkeypatch.setattr(budget, "memory_limit_bytes", lambda _: held + free / budget._SHARE)
+    monkeypatch.setattr(
+        budget, "memory_limit_bytes", lambda _, sharers: held + free / budget._SHARE
+    )
 
 
 def need(loop: Loop, tokens: int, *, checkpointing: bool = False) -> int:
