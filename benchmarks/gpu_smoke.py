@@ -117,7 +117,7 @@ def smoke(shape: Shape, device: Device) -> dict[str, Any]:
     rows = synthetic_rows(shape)
     adapted = attach(model, lora, seed=SEED)
     loop = Loop(adapted, settings, device, MicroBatches.through(adapted, longest=shape.row_tokens))
-    fit(loop, rows)
+    fit(loop, rows, rows_per_step=shape.rows_per_step)
     made = time.monotonic() - start
     steps: list[StepMetrics] = []
     run(loop, rows, RowOrder(len(rows), shape.rows_per_step, SEED), steps.append)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from swe_scaffold.config import SpeedrunConfig, check_config
+from swe_scaffold.engine.loop import Loop, StepMetrics
 from swe_scaffold.files import sha256_file
 from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.manifest import write_manifest
@@ -101,6 +107,23 @@ class Listener(Reporter):
 
 def train(config: SpeedrunConfig, data: Path, **options: Any) -> TrainingResult:
     return train_lora_model(config, data, offline=True, **options)
+
+
+@contextmanager
+def signal_at(
+    monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM
+) -> Iterator[None]:
+    """Send this process a signal in the middle of optimizer step `step`."""
+    real = Loop.take
+
+    def take(self: Loop, rows: Any) -> StepMetrics:
+        if self.step + 1 == step:
+            os.kill(os.getpid(), number)
+        return real(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "take", take)
+        yield
 
 
 def left_behind(folder: Path) -> dict[str, bytes]:

@@ -168,7 +168,7 @@ def _time(time: TimeEstimate) -> str:
     speed = time.tokens / time.seconds
     return (
         f"about {_duration(time.seconds)} ({_duration(time.low)} to {_duration(time.high)}): "
-        f"{time.steps} steps, {time.passes} passes, {time.tokens:,} padded tokens at "
+        f"{time.steps} steps, {time.passes} passes, {time.tokens:,} tokens at "
         f"{speed:,.0f}/s ({len(time.timed)} timed: {sizes})"
     )
 

@@ -47,6 +47,7 @@ def fit(
     loop: Loop,
     rows: Sequence[TokenizedExample],
     *,
+    rows_per_step: int,
     tokens: int | None = None,
     checkpointing: bool | None = None,
 ) -> Budget:
@@ -55,6 +56,7 @@ def fit(
     Args:
         loop: The loop, before its first step.
         rows: All rows of the run.
+        rows_per_step: How many of them a step takes, which no micro-batch exceeds.
         tokens: Most tokens of a micro-batch; None chooses.
         checkpointing: Whether each layer's activations are dropped and computed again for its
             gradient; None does it where the longest row does not fit without.
@@ -63,21 +65,29 @@ def fit(
         OutOfMemory: Nothing fits; with the arithmetic.
     """
     longest = max(rows, key=lambda row: row.length)
-    need = _Need.of(loop, longest)
     length = longest.length
-    least = max(length, tokens or 0)
+    whole = _largest_step(loop, rows, rows_per_step)
+    need = _Need.of(loop, longest)
     ways = [False, True] if checkpointing is None else [checkpointing]
+    sizes = [tokens] if tokens is not None else _candidates(loop, length)
     for way in ways:
-        for most in _candidates(loop, least, tokens):
-            if need.bytes(most, way) <= need.free and _holds(loop, longest, most, way):
-                return _settle(loop, most if tokens is None else tokens, most, way, need)
+        for size in sizes:
+            # What the largest micro-batch holds: a longer row goes alone, and a step has an end.
+            held = max(length, min(size, whole))
+            if need.bytes(held, way) <= need.free and _holds(loop, longest, held, way):
+                return _settle(loop, size, held, way, need)
+    least = max(length, min(sizes[-1], whole))
     raise OutOfMemory(need.arithmetic(least, ways), hint=_hint(ways, length, tokens))
 
 
-def _candidates(loop: Loop, least: int, tokens: int | None) -> list[int]:
-    """Return sizes to try, the largest first; a row longer than the budget goes alone."""
-    if tokens is not None:
-        return [least]
+def _largest_step(loop: Loop, rows: Sequence[TokenizedExample], rows_per_step: int) -> int:
+    """Return a number of tokens that no step's rows exceed, padding included."""
+    lengths = sorted((row.length for row in rows), reverse=True)[:rows_per_step]
+    return sum(lengths) if loop.cut.packs else len(lengths) * lengths[0]
+
+
+def _candidates(loop: Loop, least: int) -> list[int]:
+    """Return sizes to try, the largest first."""
     most = MOST_TOKENS if loop.device.name.startswith("cuda") else CPU_TRAINING_TOKENS
     sizes = [most >> halvings for halvings in range(7)]
     return [*(size for size in sizes if size > least), least]
@@ -100,10 +110,10 @@ def _holds(loop: Loop, longest: TokenizedExample, tokens: int, checkpointing: bo
     return bool(loop.processes.least(fits))
 
 
-def _settle(loop: Loop, tokens: int, most: int, checkpointing: bool, need: _Need) -> Budget:
+def _settle(loop: Loop, tokens: int, held: int, checkpointing: bool, need: _Need) -> Budget:
     _set_checkpointing(loop.cut.causal, checkpointing)
     loop.cut = replace(loop.cut, tokens=tokens)
-    needed = need.bytes(most, checkpointing)
+    needed = need.bytes(held, checkpointing)
     return Budget(tokens, checkpointing, needed, need.free, loop.cut.refusal)
 
 
@@ -155,7 +165,7 @@ class _Need:
             transient_per_token=4 * max(widths, default=0) * item,
             layers=_layers(causal),
             kept_per_layer=hidden * item,
-            free=loop.processes.least(int(_SHARE * _unused_bytes(loop))),
+            free=loop.processes.least(max(0, int(_SHARE * _unused_bytes(loop)))),
         )
 
     def bytes(self, tokens: int, checkpointing: bool) -> int:

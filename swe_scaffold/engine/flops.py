@@ -1,9 +1,10 @@
 """The work of a step in floating-point operations, and how fast this device multiplies.
 
 Work is what exact training needs (Chowdhery et al. 2022, appendix B, with a frozen base): products
-of a frozen matrix twice (its output, the gradient of its input), of a trained one three times,
-causal attention three and a half times, the head at targets alone. What is computed again to save
-memory is not counted.
+of a frozen matrix twice (its output, the gradient of its input), of a trained one three times, as
+the two products of causal attention, the head at targets alone. What is computed again to save
+memory is not counted; that the first layer's frozen products need no gradient of their input is not
+taken off.
 """
 
 from __future__ import annotations
@@ -36,15 +37,16 @@ class StepWork:
         causal = model.get_base_model() if hasattr(model, "get_base_model") else model
         head = causal.get_output_embeddings()
         per_token = sum(
-            (6 if module.weight.requires_grad else 4) * module.weight.numel()
+            # Not the weight's own size: in 4 bits two numbers share a byte.
+            (6 if module.weight.requires_grad else 4) * module.in_features * module.out_features
             for module in causal.modules()
             if isinstance(module, torch.nn.Linear) and module is not head
         )
         config = causal.config.get_text_config()
         heads = getattr(config, "num_attention_heads", 0)
         size = getattr(config, "head_dim", None) or config.hidden_size // max(1, heads)
-        # Scores and their sums over values: 2 operations each, over half of the square.
-        per_square = 3.5 * 2 * config.num_hidden_layers * heads * size
+        # Scores and their sums over values, 2 operations each, half of the square, three times.
+        per_square = 3.0 * 2 * config.num_hidden_layers * heads * size
         of_head = 0 if head is None else head.weight.numel()
         trained = head is not None and head.weight.requires_grad
         return cls(float(per_token), per_square, (6.0 if trained else 4.0) * of_head)

@@ -27,7 +27,7 @@ from contextlib import closing
 from pathlib import Path
 
 from swe_scaffold.cache import Cache
-from swe_scaffold.config import SpeedrunConfig
+from swe_scaffold.config import SpeedrunConfig, TrainingConfig
 from swe_scaffold.engine.read_ahead import hashing_ahead
 from swe_scaffold.errors import UsageError
 from swe_scaffold.files import folder_lock, remove_leftovers, require_writable
@@ -83,9 +83,7 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
     """
     if allow_change and not resume:
         raise UsageError("goes with --resume alone", where="--allow-change")
-    from swe_scaffold.engine.devices import choose_device
     from swe_scaffold.engine.processes import joined
-    from swe_scaffold.engine.quantization import require_quantizer
     from swe_scaffold.engine.trackers import require_trackers
 
     start = time.monotonic()
@@ -93,7 +91,7 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
     with joined() as processes, contextlib.ExitStack() as held:
         reporter = reporter if reporter and processes.leads else Reporter(-1)
         require_trackers(config.training.report_to)
-        require_quantizer(config.training.quantization, choose_device(config.training.dtype))
+        _require_quantizer(config.training)
         if processes.leads:
             held.enter_context(_claimed(folder, resume=resume, overwrite=overwrite))
         renderer = Renderer.load(
@@ -112,6 +110,15 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
         with stop_after_step() as stop:
             run.train(stop)
         return run.finish(time.monotonic() - start, origins or {})
+
+
+def _require_quantizer(training: TrainingConfig) -> None:
+    """Refuse what cannot be quantised here; torch is imported only where something is to be."""
+    if training.quantization != "none":
+        from swe_scaffold.engine.devices import choose_device
+        from swe_scaffold.engine.quantization import require_quantizer
+
+        require_quantizer(training.quantization, choose_device(training.dtype))
 
 
 @contextlib.contextmanager

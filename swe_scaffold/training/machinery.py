@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from swe_scaffold.config import TrainingConfig
@@ -93,6 +93,11 @@ class Machinery:
     order: RowOrder
     budget: Budget
 
+    def cut_into(self, tokens: int) -> Machinery:
+        """Let micro-batches hold at most so many tokens, fewer than would fit."""
+        self.loop.cut = replace(self.loop.cut, tokens=tokens)
+        return replace(self, budget=replace(self.budget, tokens=tokens))
+
 
 def make_machinery(
     training: TrainingConfig,
@@ -154,6 +159,7 @@ def make_machinery(
     budget = fit(
         loop,
         data.trained,
+        rows_per_step=rows_per_step(training),
         tokens=None if tokens == "auto" else tokens,
         checkpointing=None if checkpointing == "auto" else checkpointing,
     )

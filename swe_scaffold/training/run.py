@@ -110,11 +110,25 @@ class Run:
         copy_first(self.loop)
         keep = self.take_over(state, where=str(self.folder))
         self._open_logs(keep, self.loop.step)
+        self._cut_as_before(state.get("chosen_tokens"))
         if (before := state.get("processes", 1)) != self.processes.size:
             self.reporter.say(
                 f"processes were {before}, are {self.processes.size}: the last bits may differ"
             )
         self.reporter.say(f"going on from step {self.loop.step}")
+
+    def _cut_as_before(self, tokens: int | None) -> None:
+        """Cut micro-batches as before this run was interrupted, whatever memory is free now."""
+        fitting = self._machinery.budget.tokens
+        if tokens is None or self.training.tokens_per_micro_batch != "auto":
+            return
+        if tokens > fitting:
+            self.reporter.say(
+                f"micro-batches held {tokens} tokens, and {fitting} fit now: the last bits may "
+                "differ"
+            )
+        else:
+            self._machinery = self._machinery.cut_into(tokens)
 
     def take_over(self, state: Mapping[str, Any], *, where: str) -> int:
         """Put a checkpoint's sums in place; return how many bytes of the metrics it has seen."""
@@ -269,7 +283,8 @@ class Run:
         Raises:
             IntegrityError: The processes do not have the same weights.
         """
-        self.processes.require_same(self.loop.checksum(), f"weights at step {self.loop.step}")
+        if self.processes.size > 1:
+            self.processes.require_same(self.loop.checksum(), f"weights at step {self.loop.step}")
         if self.processes.leads:
             self._write_checkpoint()
 
@@ -277,6 +292,7 @@ class Run:
         from swe_scaffold.engine.checkpoint import prune, save_checkpoint
 
         folder = self.folder / run_folder.CHECKPOINTS
+        chosen = self.training.tokens_per_micro_batch == "auto"
         state = {
             "metrics_bytes": self.metrics.sync(),
             "best": list(self.best) if self.best else None,
@@ -285,6 +301,7 @@ class Run:
             "window": self.window,
             "pending_evaluation": self.pending,
             "processes": self.processes.size,
+            "chosen_tokens": self._machinery.budget.tokens if chosen else None,
         }
         save_checkpoint(folder, self.loop, fingerprint=self.fingerprint, state=state)
         best = self.best[1] if self.best and self.training.load_best else None

@@ -234,6 +234,25 @@ def test_the_gate_is_the_exit_code(run: Run, place: Path) -> None:
     assert run("compare", *names, "--margin", "1", *flags).code == 2
 
 
+def test_where_no_micro_batch_fits_the_arithmetic_is_said(
+    run: Run, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from swe_scaffold.engine import budget
+
+    monkeypatch.setattr(budget, "memory_limit_bytes", lambda _, sharers: 1 << 20)
+    done = run("train", place / "config.json", place / "rows.jsonl", "--output", "too-large", "-q")
+    assert done.code == 7
+    error, hint = done.err.rstrip("\n").split("\n")
+    assert re.fullmatch(
+        r"error: a micro-batch of \d+ tokens does not fit: activations [\d.]+ GiB \+ work on them "
+        r"[\d.]+ GiB \+ gradients, optimizer and logits [\d.]+ GiB = [\d.]+ GiB, with activation "
+        r"checkpointing [\d.]+ GiB; 0.00 GiB are free",
+        error,
+    )
+    assert hint.startswith("hint: set training.max_length below ")
+    assert not (Path("too-large") / "manifest.json").exists()
+
+
 @pytest.mark.usefixtures("trained")
 def test_comparing_wants_evaluations_or_rows(run: Run, place: Path) -> None:
     done = run("compare", place / MODEL, place / "run")

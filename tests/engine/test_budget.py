@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from swe_scaffold.engine.devices import Device, memory_held_bytes
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.errors import OutOfMemory
+from swe_scaffold.types import TokenizedExample
 from tests.engine.shapes import make_cut, make_model, make_rows, make_settings, with_adapter
 
 CPU = Device("cpu", torch.float32)
@@ -33,13 +35,19 @@ def leave(monkeypatch: pytest.MonkeyPatch, free: float) -> None:
     )
 
 
+def fit(
+    loop: Loop, rows: list[TokenizedExample] = ROWS, *, rows_per_step: int = len(ROWS), **asked: Any
+) -> budget.Budget:
+    return budget.fit(loop, rows, rows_per_step=rows_per_step, **asked)
+
+
 def need(loop: Loop, tokens: int, *, checkpointing: bool = False) -> int:
     longest = max(ROWS, key=lambda row: row.length)
     return budget._Need.of(loop, longest).bytes(tokens, checkpointing)
 
 
 def test_a_cpu_packs_a_thousand_tokens() -> None:
-    found = budget.fit(loop := make_loop(), ROWS)
+    found = fit(loop := make_loop())
     assert (found.tokens, found.activation_checkpointing, found.refusal) == (1024, False, None)
     assert loop.cut.tokens == 1024
     assert 0 < found.needed_bytes < found.free_bytes
@@ -47,10 +55,10 @@ def test_a_cpu_packs_a_thousand_tokens() -> None:
 
 def test_a_row_longer_than_the_budget_goes_alone() -> None:
     loop = make_loop()
-    assert budget.fit(loop, ROWS, tokens=50).tokens == 50
+    assert fit(loop, tokens=50).tokens == 50
     assert [len(part) for part in loop.cut.of(ROWS)][:2] == [1, 1]
     rows = make_rows((1500, 7))
-    assert budget.fit(make_loop(), rows).tokens == 1500
+    assert fit(make_loop(), rows).tokens == 1500
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -81,7 +89,7 @@ def test_too_little_memory_turns_checkpointing_on(monkeypatch: pytest.MonkeyPatc
     whole, twice = need(loop, 100), need(loop, 100, checkpointing=True)
     assert twice < whole
     leave(monkeypatch, (whole + twice) / 2)
-    found = budget.fit(loop, ROWS)
+    found = fit(loop)
     assert found.activation_checkpointing
     assert found.tokens == 100
     assert loop.cut.causal.is_activation_checkpointing
@@ -93,7 +101,7 @@ def test_nothing_fits_and_the_arithmetic_is_said(monkeypatch: pytest.MonkeyPatch
     loop = make_loop()
     leave(monkeypatch, need(loop, 100, checkpointing=True) / 2)
     with pytest.raises(OutOfMemory, match=r"activations .* GiB \+ .* are free") as error:
-        budget.fit(loop, ROWS)
+        fit(loop)
     assert error.value.exit_code == 7
     assert "with activation checkpointing" in error.value.message
     assert "training.max_length below 100" in error.value.hint
@@ -101,13 +109,25 @@ def test_nothing_fits_and_the_arithmetic_is_said(monkeypatch: pytest.MonkeyPatch
 
 def test_what_was_asked_for_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = make_loop()
-    assert budget.fit(loop, ROWS, checkpointing=True).activation_checkpointing
+    assert fit(loop, checkpointing=True).activation_checkpointing
     whole, twice = need(make_loop(), 100), need(make_loop(), 100, checkpointing=True)
     leave(monkeypatch, (whole + twice) / 2)
     with pytest.raises(OutOfMemory) as error:
-        budget.fit(make_loop(), ROWS, checkpointing=False)
+        fit(make_loop(), checkpointing=False)
     assert "let training.activation_checkpointing be auto" in error.value.hint
-    large: dict[str, Any] = {"tokens": 1 << 40}
+    leave(monkeypatch, need(make_loop(), 200))
     with pytest.raises(OutOfMemory) as error:
-        budget.fit(make_loop(), ROWS, **large)
+        fit(make_loop(), tokens=250, checkpointing=False)
     assert "lower training.tokens_per_micro_batch" in error.value.hint
+
+
+def test_no_more_is_needed_than_a_step_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(monkeypatch, need(make_loop(), 200))
+    found = fit(make_loop(), rows_per_step=2, tokens=1 << 40)
+    assert (found.tokens, found.activation_checkpointing) == (1 << 40, False)
+    assert found.needed_bytes == need(make_loop(), 100 + 64)
+    assert fit(make_loop(), rows_per_step=2).tokens == budget.CPU_TRAINING_TOKENS
+    padded = make_loop()
+    padded.cut = replace(padded.cut, refusal="it is to be padded")
+    # Two rows of 100 tokens, as the longest pads the other.
+    assert fit(padded, rows_per_step=2, tokens=1 << 40).needed_bytes == need(padded, 200)

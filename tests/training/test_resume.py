@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 
-from swe_scaffold.engine.loop import Loop, StepMetrics
 from swe_scaffold.errors import (
     IntegrityError,
     Stopped,
@@ -36,6 +34,7 @@ from tests.tiny_runs import (
     left_over,
     make_config,
     read_json,
+    signal_at,
     train,
     write_split,
 )
@@ -43,21 +42,6 @@ from tests.tiny_runs import (
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@contextmanager
-def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int) -> Iterator[None]:
-    """Send this process a signal in the middle of optimizer step `step`."""
-    real = Loop.take
-
-    def take(self: Loop, rows: Any) -> StepMetrics:
-        if self.step + 1 == step:
-            os.kill(os.getpid(), number)
-        return real(self, rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Loop, "take", take)
-        yield
 
 
 @pytest.fixture
