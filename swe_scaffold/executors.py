@@ -198,16 +198,19 @@ class _Team:
         ours, theirs = context.Pipe()
         number = len(self._processes)
         process = context.Process(target=_serve, args=(theirs, number), daemon=True)
-        # A Ctrl-C must not meet a child that cannot yet leave it to this process.
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
+        feed = threading.Thread(target=_feed, args=(ours, self._requests), daemon=True)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         try:
+            # A Ctrl-C must not meet a child that cannot yet leave it to this process, nor end its
+            # start halfway; the thread inherits the mask, or it would take the signal meanwhile.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
             process.start()
             self._processes.append(process)
+            feed.start()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # The child alone holds its end, so that whatever ends it is seen here.
         theirs.close()
-        threading.Thread(target=_feed, args=(ours, self._requests), daemon=True).start()
 
 
 _Request = tuple["Future[Any]", tuple[Callable[[Any], Any], list[Any]]]

@@ -26,8 +26,6 @@ from swe_scaffold.errors import EnvironmentFailure, IntegrityError, LockedError,
 
 TEMPORARY_PREFIX = ".tmp-"
 _ASIDE = re.compile(r"\.tmp-~old~[0-9a-f]{16}~(.+)", re.DOTALL)
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(1, 10))}
-_DERIVED = re.compile(r".*-[0-9a-f]{12}", re.DOTALL)
 _SPACE, _ACCESS = "free some space or choose another place", "check the permissions of its folder"
 _PROBLEMS = {
     errno.ENOSPC: ("no space left on device", _SPACE),
@@ -165,13 +163,29 @@ class AppendLog:
         data = self._stream.read() if keep != 0 else b""
         if keep is None:
             return data.rfind(b"\n") + 1
-        if len(data) < keep:
-            problem = f"has {len(data)} bytes, {keep} were recorded"
-        elif keep and data[keep - 1] != ord("\n"):
-            problem = f"no line ends at byte {keep}"
-        else:
-            return keep
-        raise IntegrityError(problem, where=str(self.path))
+        _require_line_end(data, keep, self.path)
+        return keep
+
+
+def require_lines(path: Path, size: int) -> None:
+    """Make sure that a log's first `size` bytes are there, and whole lines.
+
+    Raises:
+        IntegrityError: They are not.
+    """
+    with disk_errors(path):
+        data = path.read_bytes() if size and path.is_file() else b""
+    _require_line_end(data, size, path)
+
+
+def _require_line_end(data: bytes, size: int, path: Path) -> None:
+    if len(data) < size:
+        problem = f"has {len(data)} bytes, {size} were recorded"
+    elif size and data[size - 1] != ord("\n"):
+        problem = f"no line ends at byte {size}"
+    else:
+        return
+    raise IntegrityError(problem, where=str(path))
 
 
 @contextlib.contextmanager
@@ -284,21 +298,6 @@ def sha256_file(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes."""
     with disk_errors(path), path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def safe_name(identifier: str) -> str:
-    """Derive a file name from a foreign id: letters, digits, dot, dash, underscore, at most 100.
-
-    Lower-case ids that are such names stay as they are; elsewhere 12 hex digits of the id's SHA-256
-    keep two ids apart, also where the file system ignores case or Unicode forms.
-    """
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", identifier)[:100].lstrip(".-").rstrip(".")
-    reserved = name.split(".")[0].lower() in _RESERVED
-    plain = name != "" and name == identifier == identifier.lower()
-    if plain and not reserved and not _DERIVED.fullmatch(name):
-        return name
-    digest = hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{'_' * reserved}{name or 'id'}"[:87] + f"-{digest}"
 
 
 def require_writable(folder: Path) -> None:

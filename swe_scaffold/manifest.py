@@ -21,7 +21,16 @@ from swe_scaffold.files import disk_errors, sha256_file, write_json
 from swe_scaffold.version import VERSION
 
 SCHEMA = 1
-PACKAGES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "bitsandbytes",
+)
 # Names only of what changes numbers or offline behaviour; other variables may hold secrets.
 ENVIRONMENT = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "HF_HUB_OFFLINE")
 _MAX_NAME_BYTES = 255

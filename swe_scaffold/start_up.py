@@ -18,7 +18,7 @@ _USUAL: list[tuple[int, int, int]] = []
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Collect hardly ever until `started` is called; after the block all is as before it."""
+    """Collect hardly ever until `started` is called; after the block as before it."""
     usual = gc.get_threshold()
     _USUAL.append(usual)
     gc.set_threshold(_NEW_OBJECTS, *usual[1:])

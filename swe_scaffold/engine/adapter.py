@@ -15,6 +15,7 @@ import torch
 
 from swe_scaffold.config import LoRAConfig
 from swe_scaffold.engine.adapter_config import CONFIG, KINDS, read_adapter_config
+from swe_scaffold.engine.devices import DTYPES
 from swe_scaffold.engine.model_files import PICKLES
 from swe_scaffold.engine.quantization import no_fetched_kernels, parameter_count
 from swe_scaffold.errors import ConfigError, IntegrityError
@@ -224,8 +225,9 @@ def put_tensors(model: Any, tensors: Mapping[str, torch.Tensor], *, where: str) 
         if wanted[name].shape != tensors[name].shape:
             shapes = f"{tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
             raise IntegrityError(f"tensor {name} has shape {shapes}", where=where)
-        if not tensors[name].is_floating_point():
-            raise IntegrityError(f"tensor {name} holds no floats", where=where)
+        if tensors[name].dtype not in (*DTYPES.values(), torch.float64):
+            held = str(tensors[name].dtype).removeprefix("torch.")
+            raise IntegrityError(f"tensor {name} holds {held}, which is not supported", where=where)
         if not bool(torch.isfinite(tensors[name]).all()):
             raise IntegrityError(f"tensor {name} is not finite", where=where)
     set_peft_model_state_dict(model, dict(tensors))

@@ -35,7 +35,7 @@ _SILENT = {
     "task_type",
 }
 # Other ways to begin (pissa, olora, loftq, ...) take a part out of the base's weights.
-_BASE_UNTOUCHED = (None, True, False, "gaussian", "eva", "orthogonal")
+_BASE_UNTOUCHED = (None, True, False, "gaussian", "orthogonal")
 
 
 def read_adapter_config(folder: Path) -> dict[str, Any]:
@@ -73,9 +73,16 @@ def _problems(config: Mapping[str, Any]) -> Iterator[str]:
     for key in KINDS:
         if type(config[key]) is not bool:
             yield f"{key} must be true or false"
-    on = [key for key, value in config.items() if value and key not in (*_SILENT, *KINDS)]
+    on = [
+        key for key, value in config.items() if not _is_off(value) and key not in (*_SILENT, *KINDS)
+    ]
     if config.get("bias", "none") != "none":
         on.append("bias")
     if config.get("init_lora_weights") not in _BASE_UNTOUCHED:
         on.append("init_lora_weights")
     yield from (f"{show(key, width=60)} is not supported here" for key in on)
+
+
+def _is_off(value: Any) -> bool:
+    """Whether an option has no effect; a 0 may be the number of a layer."""
+    return value is None or value is False or value in ("", [], {})

@@ -97,6 +97,7 @@ def _holds(loop: Loop, longest: TokenizedExample, tokens: int, checkpointing: bo
     """Try a micro-batch of that size where running out of memory can be caught."""
     if not loop.device.name.startswith("cuda"):
         return True
+    before = loop.cut.causal.is_activation_checkpointing
     _set_checkpointing(loop.cut.causal, checkpointing)
     try:
         loop.rehearse([longest] * max(1, tokens // longest.length))
@@ -105,7 +106,7 @@ def _holds(loop: Loop, longest: TokenizedExample, tokens: int, checkpointing: bo
     else:
         fits = True
     finally:
-        _set_checkpointing(loop.cut.causal, False)
+        _set_checkpointing(loop.cut.causal, before)
     torch.cuda.empty_cache()
     return bool(loop.processes.least(fits))
 

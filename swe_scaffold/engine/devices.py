@@ -52,6 +52,11 @@ def choose_device(dtype: str = "auto", number: int = 0) -> Device:
     return Device(name, DTYPES[dtype])
 
 
+def threads() -> int:
+    """Return in how many threads this process computes; sums depend on it in the last bits."""
+    return torch.get_num_threads()
+
+
 def share_processors(processes: int) -> None:
     """Take this process's part of the processors, where several compute at once."""
     torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -47,7 +47,7 @@ class RowDropout(torch.nn.Module):
 
     def __init__(self, share: float, number: int, plan: DropoutPlan) -> None:
         super().__init__()
-        self._least = round(share * _LEVELS)
+        self._least = min(round(share * _LEVELS), _LEVELS - 1)
         self._number, self._plan = number, plan
         self._scale = _LEVELS / (_LEVELS - self._least)
 

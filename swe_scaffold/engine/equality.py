@@ -252,7 +252,7 @@ def _difference(weight: torch.Tensor, exact: torch.Tensor | None, other: torch.T
         allowed = 8 * torch.finfo(torch.float32).eps * scale
         return "" if largest <= allowed else f"off by {largest:.3g}, {allowed:.3g} is rounding"
     ulp = torch.finfo(other.dtype).eps * wanted.float().abs() + torch.finfo(other.dtype).tiny
-    if bool((gap > ulp).any()):
+    if not bool((gap <= ulp).all()):  # NaN is no rounding
         return f"off by {largest:.3g}, more than rounding to {other.dtype}"
     flipped, most = int((gap > 0).sum()), max(2, math.ceil(_FLIPPED * gap.numel()))
     return "" if flipped <= most else f"{flipped} of {gap.numel()} elements are rounded otherwise"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,9 @@ def plan_merge(
         EnvironmentFailure: A hub id that cannot be fetched.
     """
     base = resolve_model_folder(name, patterns=WEIGHT_PATTERNS, offline=offline)
-    pairs = _pairs(adapter)
     tensors = sorted(_tensors(base, DTYPES[dtype] if dtype else None), key=lambda item: item.name)
     known = {tensor.name: tensor for tensor in tensors}
+    pairs = _pairs(adapter, known)
     for weight in sorted(pairs):
         if weight not in known:
             raise IntegrityError(f"the base has no tensor {show(weight)}", where=str(base))
@@ -142,7 +142,7 @@ def write_merged(
     """
     from safetensors.torch import save
 
-    pairs = _pairs(plan.adapter)
+    pairs = _pairs(plan.adapter, {tensor.name for shard in plan.shards for tensor in shard})
     scale = _scale(plan.adapter)
     weight_map = {}
     for name, shard in zip(plan.file_names, plan.shards, strict=True):
@@ -273,8 +273,11 @@ def _shards(tensors: Sequence[PlannedTensor], most: int) -> Iterator[tuple[Plann
     yield tuple(shard)
 
 
-def _pairs(adapter: Path) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the matrices of each adapted weight, and its magnitudes, by the weight's name."""
+def _pairs(adapter: Path, stored: Collection[str]) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the matrices of each adapted weight, and its magnitudes, by its name in the files.
+
+    A base stored without its head has names without the model's own first part, `model`.
+    """
     pairs: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in read_adapter(adapter)[1].items():
         module, _, part = name.removesuffix(".weight").rpartition(".lora_")
@@ -288,7 +291,8 @@ def _pairs(adapter: Path) -> dict[str, dict[str, torch.Tensor]]:
             raise IntegrityError(
                 f"the adapter of {show(name)} lacks a matrix", where=str(adapter / WEIGHTS)
             )
-    return pairs
+    inner = {name.partition(".")[2]: pair for name, pair in pairs.items()}
+    return inner if len(inner) == len(pairs) and set(inner) <= set(stored) else pairs
 
 
 def _scale(adapter: Path) -> float:

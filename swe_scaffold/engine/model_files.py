@@ -90,6 +90,8 @@ def read_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise IntegrityError(f"there is no {path.name}", where=str(path.parent)) from None
+    except OSError as error:
+        raise IntegrityError(f"cannot be read: {error.strerror}", where=str(path)) from None
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"not JSON: {error}", where=str(path)) from None
     if not isinstance(value, dict):
@@ -99,10 +101,10 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _shards(folder: Path) -> list[Path]:
     index = read_object(folder / INDEX).get("weight_map")
-    names = set(index.values()) if isinstance(index, dict) else set()
+    names = set(map(str, index.values())) if isinstance(index, dict) else set()
     if not names:
         raise IntegrityError("names no weight files", where=str(folder / INDEX))
-    for name in sorted(map(str, names)):
+    for name in sorted(names):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise IntegrityError(
                 f"names {show(name)}, which is no safetensors file here", where=str(folder / INDEX)

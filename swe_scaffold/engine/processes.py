@@ -75,6 +75,10 @@ class Processes:
         torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
         return int(found)
 
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        self.most(0)
+
     def least(self, value: int) -> int:
         """Return the smallest of the processes' numbers."""
         return -self.most(-value)
@@ -144,10 +148,10 @@ class Processes:
     def first_of_node_first(self) -> Iterator[None]:
         """Let the first process of a node go ahead: the others find in the cache what it made."""
         if self.local_rank:
-            self.most(0)
+            self.meet()
         yield
         if not self.local_rank:
-            self.most(0)
+            self.meet()
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -246,7 +250,7 @@ def joined() -> Iterator[Processes]:
         with stop_by_exception(), me.watched():
             yield me
             # A launcher ends those who still write when another is gone.
-            me.most(0)
+            me.meet()
     except SaidElsewhere:
         _let_speak()
         raise

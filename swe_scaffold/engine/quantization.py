@@ -87,23 +87,35 @@ def require_faithful(module: torch.nn.Module, files: Sequence[Path]) -> None:
 
     Raises:
         IntegrityError: A stored tensor is not finite.
-        EnvironmentFailure: A weight is not what was quantised.
+        EnvironmentFailure: A weight is not what was quantised, or has another name where it is
+            stored, and could not be compared.
     """
     from safetensors import safe_open
 
     weights = {name: tensor for name, tensor in module.named_parameters() if _is_quantised(tensor)}
+    # A base stored without its head has names without the model's own first part.
+    prefix = f"{module.base_model_prefix}."
+    looked_at = set()
     for path in files:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 it is no mapping
                 stored = file.get_tensor(name)
                 if not bool(torch.isfinite(stored).all()):
                     raise IntegrityError(f"tensor {show(name)} is not finite", where=str(path))
-                if name in weights and not _is_near(weights[name], stored):
+                here = name if name in weights else f"{prefix}{name}"
+                looked_at.add(here)
+                if here in weights and not _is_near(weights[here], stored):
                     raise EnvironmentFailure(
                         f"bitsandbytes does not give back {show(name)} as it was, but for rounding",
                         where=str(path),
                         hint="set the quantization to none, or use another version or device",
                     )
+    for name in sorted(set(weights) - looked_at):
+        raise EnvironmentFailure(
+            f"nothing is stored under the name {show(name)}, which could not be compared",
+            where=str(files[0].parent),
+            hint="set the quantization to none",
+        )
 
 
 def _is_quantised(tensor: torch.Tensor) -> bool:

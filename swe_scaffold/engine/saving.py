@@ -1,7 +1,7 @@
 """A whole model in a folder, as transformers stores it: weights in safetensors, config, generation.
 
-The weights are the module's, in the dtype and under the names that its base's files have; config
-and generation config are the base's own.
+The weights are the module's, in its dtype, under transformers' names; config and generation config
+are the base's own.
 """
 
 from __future__ import annotations

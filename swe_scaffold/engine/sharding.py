@@ -82,7 +82,7 @@ def shard(model: Any, device: Device, processes: Processes) -> Lockstep:
 
 
 def _layers(body: Any) -> list[Any]:
-    """Return the decoder layers: the longest list of modules that transformers does not split.
+    """Return the decoder layers: the modules of the kinds that transformers does not split.
 
     Raises:
         ConfigError: The model names none.

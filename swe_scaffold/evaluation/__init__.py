@@ -7,6 +7,7 @@
 - `answers.py`: what it answers to some of the prompts.
 - `parts.py`: files that are written as rows come, and taken up again.
 - `reporting.py`: what `evaluation.json` says.
+- `folder_names.py`: names of models as names of folders.
 
 Rows a model was trained on are reported apart from unseen ones. Likelihoods come from the
 engine, the numbers made from them from metrics; evaluations that are there are compared elsewhere.
@@ -23,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 from swe_scaffold.cache import Cache, key_of
 from swe_scaffold.config import EvaluationConfig
 from swe_scaffold.errors import UsageError
+from swe_scaffold.evaluation.folder_names import safe_name
 from swe_scaffold.evaluation.parts import finished
 from swe_scaffold.evaluation.scoring import Scorer, Subject
 from swe_scaffold.evaluation.work import Evaluation, Plan, Work
 from swe_scaffold.executors import workers
-from swe_scaffold.files import folder_lock, remove_leftovers, require_writable, safe_name
+from swe_scaffold.files import folder_lock, remove_leftovers, require_writable
 from swe_scaffold.manifest import file_entries
 from swe_scaffold.models import ModelReference, below, find_model, renderer_of, was_trained
 from swe_scaffold.numbers import precision

@@ -7,7 +7,8 @@
 - `preflight.py`: what can be known before a run, with `checks.py` (ends, prompts, tokens),
   `starts.py` (first tokens) and `decisions.py` (every choice, in words).
 - `resuming.py`: an interrupted run found and put back; `holdout.py`: the hold-out scored.
-- `record.py`: rows trained so far, and changes that were allowed.
+- `record.py`: rows trained so far, and what changed along the way.
+- `telemetry.py`: how fast it goes.
 - `run.py`: what happens between the steps: logs, evaluation, checkpoints, the end.
 - `folder.py`: the run folder and what it says.
 - `outcome.py`: what was trained, put into the folder.
@@ -57,7 +58,7 @@ def train_lora_model(  # noqa: PLR0913 one story, each option named
     cache: Cache | None = None,
     reporter: Reporter | None = None,
 ) -> TrainingResult:
-    """Train a LoRA adapter on the rows of `data` and leave a run folder anyone can verify.
+    """Train an adapter, or every weight, on the rows of `data`; leave a folder anyone can verify.
 
     Args:
         config: The resolved configuration; `training.output_dir` is the run folder.

@@ -80,12 +80,13 @@ def write_run(
     *,
     fingerprint: Mapping[str, str],
     config: Mapping[str, Any],
+    threads: int,
     changes: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Record what a run is before its first step, or after a change that was allowed."""
     content = {"schema": SCHEMA, "kind": "run", "fingerprint": dict(fingerprint)}
     content["changes"] = [dict(change) for change in changes]
-    write_json(folder / RUN, {**content, "config": config, **provenance()})
+    write_json(folder / RUN, {**content, "config": config, **provenance(), "threads": threads})
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -97,36 +98,46 @@ def read_run(folder: Path) -> dict[str, Any]:
     content = read_manifest(folder / RUN)
     kinds = {"fingerprint": dict, "changes": list}
     whole = all(isinstance(content.get(key), kind) for key, kind in kinds.items())
-    if content.get("kind") != "run" or not whole:
+    if content.get("kind") != "run" or not whole or not all(map(_is_change, content["changes"])):
         raise IntegrityError("is not the record of a run", where=str(folder / RUN))
     return content
 
 
-def changed_versions(content: Mapping[str, Any]) -> list[str]:
-    """Say which packages are not those the run began with."""
-    before, now = content.get("packages"), provenance()["packages"]
-    if not isinstance(before, Mapping):
-        return []
-    return [
-        f"{name} was {before.get(name)}, is {now.get(name)}"
-        for name in sorted({*before, *now})
-        if before.get(name) != now.get(name)
-    ]
+def _is_change(value: Any) -> bool:
+    kinds = {"key": str, "step": int}
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), kind) for key, kind in kinds.items()
+    )
 
 
-def timing_bytes(path: Path, step: int) -> int:
-    """Return how many leading bytes of a timing log are whole lines about steps up to `step`."""
+def circumstances(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return what may change the last bits and is no part of a fingerprint, by name.
+
+    Args:
+        content: A record of a run, or what `provenance` says, with `threads`.
+    """
+    packages = content.get("packages")
+    found = {key: content.get(key) for key in ("version", "git_revision", "python", "platform")}
+    found |= packages if isinstance(packages, Mapping) else {}
+    found["threads"] = content.get("threads")
+    return {str(key): str(value) for key, value in found.items() if value is not None}
+
+
+def timing_so_far(path: Path, step: int) -> tuple[int, list[dict[str, Any]]]:
+    """Return the leading lines of a timing log about steps up to `step`, and their bytes."""
     if not path.is_file():
-        return 0
-    size = 0
-    for line in path.read_bytes().split(b"\n")[:-1]:
+        return 0, []
+    size, lines = 0, []
+    for text in path.read_bytes().split(b"\n")[:-1]:
         try:
-            if json.loads(line)["step"] > step:
+            line = json.loads(text)
+            if line["step"] > step:
                 break
         except (ValueError, KeyError, TypeError):
             break
-        size += len(line) + 1
-    return size
+        size += len(text) + 1
+        lines.append(line)
+    return size, lines
 
 
 def copy_files(paths: Sequence[Path], folder: Path) -> list[str]:

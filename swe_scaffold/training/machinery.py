@@ -93,10 +93,30 @@ class Machinery:
     order: RowOrder
     budget: Budget
 
-    def cut_into(self, tokens: int) -> Machinery:
-        """Let micro-batches hold at most so many tokens, fewer than would fit."""
-        self.loop.cut = replace(self.loop.cut, tokens=tokens)
-        return replace(self, budget=replace(self.budget, tokens=tokens))
+    def cut_into(
+        self, tokens: int, training: TrainingConfig, rows: Sequence[TokenizedExample]
+    ) -> Machinery:
+        """Let micro-batches hold at most so many tokens, computing layers twice where that helps.
+
+        Raises:
+            OutOfMemory: They do not fit; nothing has changed then.
+        """
+        return replace(self, budget=_fit(self.loop, training, rows, tokens=tokens))
+
+
+def _fit(
+    loop: Loop, training: TrainingConfig, rows: Sequence[TokenizedExample], *, tokens: int | None
+) -> Budget:
+    from swe_scaffold.engine.budget import fit
+
+    checkpointing = training.activation_checkpointing
+    return fit(
+        loop,
+        rows,
+        rows_per_step=rows_per_step(training),
+        tokens=tokens,
+        checkpointing=None if checkpointing == "auto" else checkpointing,
+    )
 
 
 def make_machinery(
@@ -123,7 +143,6 @@ def make_machinery(
     """
     from swe_scaffold.engine.adapter import attach
     from swe_scaffold.engine.batches import RowOrder
-    from swe_scaffold.engine.budget import fit
     from swe_scaffold.engine.loop import Loop, LoopSettings
     from swe_scaffold.engine.passes import MicroBatches
     from swe_scaffold.engine.processes import ALONE
@@ -155,13 +174,7 @@ def make_machinery(
     if lockstep is not None:
         # What a model is asked but once, all processes must ask at the same time.
         loop.rehearse([min(data.trained, key=lambda row: row.length)])
-    tokens, checkpointing = training.tokens_per_micro_batch, training.activation_checkpointing
-    budget = fit(
-        loop,
-        data.trained,
-        rows_per_step=rows_per_step(training),
-        tokens=None if tokens == "auto" else tokens,
-        checkpointing=None if checkpointing == "auto" else checkpointing,
-    )
+    tokens = training.tokens_per_micro_batch
+    budget = _fit(loop, training, data.trained, tokens=None if tokens == "auto" else tokens)
     order = RowOrder(len(data.trained), rows_per_step(training), training.seed)
     return Machinery(loop, order, budget)

@@ -21,7 +21,10 @@ TrainedRow = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a finished run produced; `eval_nll` is None without a hold-out."""
+    """What a finished run produced; `eval_nll` is None without a hold-out.
+
+    `wall_seconds` are those since it was last started, `speed` is that of all its steps.
+    """
 
     folder: Path
     steps: int
@@ -68,15 +71,18 @@ def require_known(keys: Collection[str], known: Collection[str]) -> None:
             )
 
 
-def changes(
-    before: Mapping[str, str], now: Mapping[str, str], step: int
-) -> list[dict[str, str | int | None]]:
-    """Return each part in which two fingerprints differ, as what changed after `step`."""
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], step: int) -> list[dict[str, Any]]:
+    """Return each key at which two records differ, as what changed after `step`."""
     return [
         {"step": step, "key": key, "was": before.get(key), "is": now.get(key)}
         for key in sorted({*before, *now})
         if before.get(key) != now.get(key)
     ]
+
+
+def in_words(change: Mapping[str, Any]) -> str:
+    """Return a change as `learning_rate was 0.02, is 0.03`."""
+    return f"{show(change['key'])} was {show(change['was'])}, is {show(change['is'])}"
 
 
 def refuse_trained(

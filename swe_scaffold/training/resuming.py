@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from swe_scaffold.config import dump_config
-from swe_scaffold.errors import UsageError
-from swe_scaffold.files import remove
+from swe_scaffold.errors import IntegrityError, UsageError
+from swe_scaffold.files import remove, require_lines
+from swe_scaffold.manifest import provenance
 from swe_scaffold.terminal import show
 from swe_scaffold.training import folder as run_folder
 from swe_scaffold.training import record
 
 if TYPE_CHECKING:
+    from swe_scaffold.engine.checkpoint import Checkpoint
     from swe_scaffold.training.run import Run
 
 
@@ -39,8 +40,6 @@ def restored(run: Run, allow_change: Sequence[str]) -> dict[str, Any] | None:
     require_same_run(
         before["fingerprint"], run.fingerprint, where=str(run.folder), allowed=allow_change
     )
-    for change in run_folder.changed_versions(before):
-        run.reporter.say(f"{show(change)}: the last bits may differ")
     checkpoints = run.folder / run_folder.CHECKPOINTS
     # A change on the record was allowed before the checkpoints it came after were written.
     allowed = {*allow_change, *(change["key"] for change in before["changes"])}
@@ -59,29 +58,61 @@ def restored(run: Run, allow_change: Sequence[str]) -> dict[str, Any] | None:
         run.reporter.say("no usable checkpoint: starting from step 0")
         return None
     restore(run.loop, checkpoint)
-    _carry_over(run, before, checkpoint.step)
-    # Looked at before anything is removed.
-    run.take_over(checkpoint.state, where=str(checkpoint.folder))
+    state = dict(checkpoint.state)
+    if reason := _best_is_lost(run, checkpoint):
+        state["best"] = None
+        run.reporter.say(f"the best step so far is forgotten: {show(reason, width=400)}")
+    # All of it is looked at before anything is written or removed.
+    metrics_bytes = run.take_over(state, where=str(checkpoint.folder))
+    require_lines(run.folder / run_folder.METRICS, metrics_bytes)
+    _carry_over(run, before, checkpoint)
     remove(run.folder / run_folder.MANIFEST)
     remove_newer(checkpoints, checkpoint.step)
-    return dict(checkpoint.state)
+    return state
 
 
-def _carry_over(run: Run, before: Mapping[str, Any], step: int) -> None:
-    """Put what `allow_change` let differ on the record."""
+def _best_is_lost(run: Run, checkpoint: Checkpoint) -> str:
+    """Say why the lowest NLL so far, or the weights that had it, are of no use any more."""
+    from swe_scaffold.engine.checkpoint import open_checkpoint
+
+    best = checkpoint.state.get("best")
+    if not best:
+        return ""
+    if checkpoint.fingerprint.get("holdout") != run.fingerprint.get("holdout"):
+        return "it was that of another hold-out"
+    if not run.training.load_best:
+        return ""
+    try:
+        open_checkpoint(checkpoint.folder.with_name(f"step-{best[1]}"))
+    except IntegrityError as error:
+        return str(error)
+    except (TypeError, LookupError):
+        return ""  # malformed, as `take_over` says
+    return ""
+
+
+def _carry_over(run: Run, before: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Put what `allow_change` let differ on the record, and what may change the last bits."""
+    from swe_scaffold.engine.devices import threads
+
+    step, now = checkpoint.step, {**provenance(), "threads": threads()}
+    # What came after a checkpoint that was passed over comes after this one now.
+    known = [{**change, "step": min(change["step"], step)} for change in before["changes"]]
     new = record.changes(before["fingerprint"], run.fingerprint, step)
-    run.changes = [*before["changes"], *new]
-    run.trained_rows |= record.read_trained_rows(run.folder)
-    if not new:
-        return
-    record.refuse_trained(run.data.held_out, run.trained_rows, where=str(run.folder))
-    record.write_trained_rows(run.folder, run.trained_rows)
-    config = dump_config(run.config)
-    run_folder.write_run(
-        run.folder, fingerprint=run.fingerprint, config=config, changes=run.changes
+    others = record.changes(
+        {**run_folder.circumstances(before), "processes": checkpoint.state.get("processes", 1)},
+        {**run_folder.circumstances(now), "processes": run.processes.size},
+        step,
     )
+    if any(change["key"] == "data" for change in (*known, *new)):
+        run.trained_rows |= record.read_trained_rows(run.folder)
+    if new:
+        record.refuse_trained(run.data.held_out, run.trained_rows, where=str(run.folder))
+    run.changes = [*known, *new, *others]
     for change in new:
-        run.reporter.say(
-            f"changed from step {step} on: {change['key']} was {show(change['was'])}, "
-            f"is {show(change['is'])}"
-        )
+        run.reporter.say(f"changed from step {step} on: {record.in_words(change)}")
+    for change in others:
+        run.reporter.say(f"{record.in_words(change)}: the last bits may differ")
+    if run.changes != before["changes"]:
+        record.write_trained_rows(run.folder, run.trained_rows)
+        run.write_record()

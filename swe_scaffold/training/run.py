@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.config import SpeedrunConfig, dump_config
-from swe_scaffold.errors import IntegrityError, Stopped
+from swe_scaffold.errors import IntegrityError, OutOfMemory, Stopped
 from swe_scaffold.files import AppendLog, utc_now
 from swe_scaffold.jsonl import write_jsonl
 from swe_scaffold.rendering import Renderer
@@ -85,9 +85,8 @@ class Run:
     def begin(self) -> None:
         """Record the run, in place of an earlier one, and open its logs."""
         if self.processes.leads:
-            config = dump_config(self.config)
             run_folder.clear(self.folder)
-            run_folder.write_run(self.folder, fingerprint=self.fingerprint, config=config)
+            self.write_record()
             record.write_trained_rows(self.folder, self.trained_rows)
         self._open_logs(0, 0)
         if self.training.eval_strategy != "no":
@@ -111,24 +110,33 @@ class Run:
         keep = self.take_over(state, where=str(self.folder))
         self._open_logs(keep, self.loop.step)
         self._cut_as_before(state.get("chosen_tokens"))
-        if (before := state.get("processes", 1)) != self.processes.size:
-            self.reporter.say(
-                f"processes were {before}, are {self.processes.size}: the last bits may differ"
-            )
         self.reporter.say(f"going on from step {self.loop.step}")
+
+    def write_record(self) -> None:
+        """Write what this run is, for those who resume it."""
+        from swe_scaffold.engine.devices import threads
+
+        run_folder.write_run(
+            self.folder,
+            fingerprint=self.fingerprint,
+            config=dump_config(self.config),
+            threads=threads(),
+            changes=self.changes,
+        )
 
     def _cut_as_before(self, tokens: int | None) -> None:
         """Cut micro-batches as before this run was interrupted, whatever memory is free now."""
         fitting = self._machinery.budget.tokens
-        if tokens is None or self.training.tokens_per_micro_batch != "auto":
+        if tokens in (None, fitting) or self.training.tokens_per_micro_batch != "auto":
             return
-        if tokens > fitting:
-            self.reporter.say(
-                f"micro-batches held {tokens} tokens, and {fitting} fit now: the last bits may "
-                "differ"
-            )
-        else:
-            self._machinery = self._machinery.cut_into(tokens)
+        try:
+            self._machinery = self._machinery.cut_into(tokens, self.training, self.data.trained)
+        except OutOfMemory:
+            change = {"was": tokens, "is": fitting, "key": "tokens_per_micro_batch"}
+            self.changes.append({"step": self.loop.step, **change})
+            self.reporter.say(f"{record.in_words(change)}: the last bits may differ")
+            if self.processes.leads:
+                self.write_record()
 
     def take_over(self, state: Mapping[str, Any], *, where: str) -> int:
         """Put a checkpoint's sums in place; return how many bytes of the metrics it has seen."""
@@ -152,7 +160,8 @@ class Run:
             return
         metrics, timing = self.folder / run_folder.METRICS, self.folder / run_folder.TIMING
         self.metrics = self._opened.enter_context(closing(AppendLog(metrics, keep=keep)))
-        known = run_folder.timing_bytes(timing, step)
+        known, lines = run_folder.timing_so_far(timing, step)
+        self.telemetry.go_on(lines)
         self.timing = self._opened.enter_context(closing(AppendLog(timing, keep=known)))
         tracking = self.folder / "tracking"
         self.trackers = Trackers(self.training.report_to, tracking, dump_config(self.config))
@@ -205,6 +214,8 @@ class Run:
         if save or (improved and self.training.load_best) or stop:
             self.save()
         if stop and (self.pending or not last):
+            # Once one process has ended, the launcher ends all; the first may still be writing.
+            self.processes.meet()
             raise Stopped(
                 self.stop.signal_number,
                 f"stopped at step {step}, a checkpoint was saved",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """A run in numbers; rates are over the seconds inside of steps.
+    """A run in numbers, with what came before an interruption; rates are over the steps' seconds.
 
     `first_step_seconds` is from the start of the process to the end of its first step,
     `batch_share` the share of the steps in which rows were made into tensors. `mfu` is the work
@@ -54,6 +54,22 @@ class Telemetry:
         self._steps = self._tokens = self._targets = self._peak = 0
         self._seconds = self._making = self._flops = self._first = 0.0
 
+    def go_on(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the steps that were taken before an interruption, as their lines have them."""
+        for line in lines:
+            try:
+                seconds = float(line["wall_seconds"])
+                self._first = self._first or float(line["since_start_seconds"])
+                self._peak = max(self._peak, int(line["peak_memory_bytes"]))
+                self._tokens += round(seconds * line["tokens_per_second"])
+                self._targets += round(seconds * line["targets_per_second"])
+                self._making += float(line["batch_seconds"])
+                self._flops += float(line.get("mfu", 0.0)) * seconds * (self._gemm or 0.0)
+                self._seconds += seconds
+                self._steps += 1
+            except (KeyError, TypeError, ValueError):
+                continue  # this log is no part of what a run vouches for
+
     def line(self, metrics: StepMetrics, rows: Sequence[TokenizedExample]) -> dict[str, Any]:
         """Take a step in, and return its line."""
         from swe_scaffold.engine.devices import peak_memory_bytes
@@ -62,7 +78,7 @@ class Telemetry:
         flops = self._work.flops(rows) if self._work else 0.0
         since_start = seconds_since_start()
         self._first = self._first or since_start
-        self._peak = peak_memory_bytes(self._device)
+        self._peak = max(self._peak, peak_memory_bytes(self._device))
         self._steps += 1
         self._tokens += metrics.tokens
         self._targets += metrics.targets

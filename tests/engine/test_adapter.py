@@ -187,6 +187,8 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "rslora as null": ({"use_rslora": None}, "use_rslora must be true or false"),
     "bias": ({"bias": "all"}, "bias is not supported"),
     "rank pattern": ({"rank_pattern": {"q_proj": 2}}, "rank_pattern is not supported"),
+    "the first layer alone": ({"layers_to_transform": 0}, "layers_to_transform is not supported"),
+    "a start from data": ({"init_lora_weights": "eva"}, "init_lora_weights is not supported"),
     "layers": ({"layers_to_transform": [0]}, "layers_to_transform is not supported"),
     "excluded": ({"exclude_modules": ["v_proj"]}, "exclude_modules is not supported"),
     "other modules": ({"modules_to_save": ["lm_head"]}, "modules_to_save is not supported"),
@@ -247,13 +249,19 @@ def _integers(tensors: dict[str, torch.Tensor]) -> None:
     tensors[name] = tensors[name].int()
 
 
+def _eighths(tensors: dict[str, torch.Tensor]) -> None:
+    name = _first(tensors)
+    tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+
+
 DAMAGE = {
     _nan: r"lora_A.weight is not finite",
     _missing: "lora_A.weight is missing from the file",
     _renamed: "is missing from the file",
     _extra: "tensor more is not part of this model",
     _misshapen: "has shape",
-    _integers: "holds no floats",
+    _integers: "holds int32, which is not supported",
+    _eighths: "holds float8_e4m3fn, which is not supported",
 }
 
 

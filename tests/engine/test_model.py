@@ -132,7 +132,7 @@ def test_shards_are_loaded_and_hashed(folder: Path, cpu: Device) -> None:
 
 
 @pytest.mark.parametrize(
-    "places", [{"a": "../x.safetensors"}, {"a": "x.bin"}, {"a": 1}, {}, None, ["x"]]
+    "places", [{"a": "../x.safetensors"}, {"a": "x.bin"}, {"a": 1}, {"a": ["x"]}, {}, None, ["x"]]
 )
 def test_an_index_that_points_elsewhere_is_refused(
     folder: Path, cpu: Device, places: object
@@ -240,6 +240,12 @@ def test_a_damaged_config_is_refused(folder: Path, cpu: Device, content: bytes |
     if content is not None:
         (folder / "config.json").write_bytes(content)
     refused(folder, cpu, "config.json|not JSON|not a JSON object")
+
+
+def test_a_folder_in_place_of_the_config_is_refused(folder: Path, cpu: Device) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").mkdir()
+    refused(folder, cpu, "cannot be read: Is a directory")
 
 
 def test_an_adapter_planted_in_the_folder_does_not_redirect_it(

@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from swe_scaffold.config import LoRAConfig
+from swe_scaffold.engine import quantization
 from swe_scaffold.engine.adapter import adapter_size, attach
 from swe_scaffold.engine.devices import Device
+from swe_scaffold.engine.flops import StepWork
 from swe_scaffold.engine.loading import LastBase
 from swe_scaffold.engine.model import load_base
 from swe_scaffold.engine.quantization import require_quantizer
@@ -144,6 +147,41 @@ def test_a_library_that_reads_its_bits_wrong_is_caught(
     with pytest.raises(EnvironmentFailure, match=r"proj\.weight as it was") as error:
         quantised(folder)
     assert error.value.exit_code == 4
+
+
+@needs_bitsandbytes
+def test_a_base_stored_without_the_first_part_of_its_names_is_compared_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shorten(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+    whole = quantised(folder)
+    edit(folder, shorten)
+    compared: list[bool] = []
+    real = quantization._is_near
+    monkeypatch.setattr(
+        quantization, "_is_near", lambda *given: compared.append(True) or real(*given)
+    )
+    with torch.no_grad():
+        assert torch.equal(loss(quantised(folder).module), loss(whole.module))
+    assert len(compared) == 2 * 7
+
+
+@needs_bitsandbytes
+def test_a_weight_that_is_stored_under_no_name_is_refused(folder: Path) -> None:
+    module = quantised(folder).module
+    lonely = folder / "lonely.safetensors"
+    save_file({"model.norm.weight": torch.ones(2)}, lonely)
+    with pytest.raises(EnvironmentFailure, match="nothing is stored under the name"):
+        quantization.require_faithful(module, [lonely])
+
+
+@needs_bitsandbytes
+def test_the_work_of_a_step_is_that_of_the_same_products(folder: Path) -> None:
+    plain = load_base(str(folder), Device("cpu", torch.float32)).module
+    assert StepWork.of(quantised(folder).module) == StepWork.of(plain)
 
 
 def tuned(folder: Path, **kind: bool) -> Any:

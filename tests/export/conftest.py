@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def train_in(place: Path, **training: Any) -> None:
-    """Write a model, rows and their hold-out, and train a run."""
+def train_in(
+    place: Path, *, change: Callable[[Path], None] = lambda _: None, **training: Any
+) -> None:
+    """Write a model, change it, write rows and their hold-out, and train a run."""
     model = tiny_model(place, tiny_tokenizer(place), hidden=16)
     model.rename(place / "model")
+    change(place / "model")
     data = write_split(place / "rows.jsonl", examples(0, 12), examples(12, 18))
     train(make_config(place / "model", place / "run", **training), data)
 

@@ -17,6 +17,7 @@ from swe_scaffold.evaluation import evaluate_model
 from swe_scaffold.export import ExportOptions, export_model
 from swe_scaffold.manifest import file_entries
 from swe_scaffold.models import find_model
+from tests.export.conftest import train_in
 from tests.tiny_runs import examples, flip_byte, left_over, read_json, renamed, write_rows
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -156,8 +157,8 @@ def enlarge(place: Path, factor: float) -> None:
 def spoil_pairs(change: Callable[[dict[str, Any], str], None]) -> Callable[[Any], Any]:
     real = merging._pairs
 
-    def spoilt(adapter: Path) -> Any:
-        pairs = real(adapter)
+    def spoilt(adapter: Path, stored: Any) -> Any:
+        pairs = real(adapter, stored)
         change(pairs, sorted(name for name in pairs if "q_proj" in name)[0])
         return pairs
 
@@ -181,6 +182,27 @@ SPOILT = {
     "alpha is wrong": ("_scale", lambda: scaled(0.9)),
     "not merged": ("_scale", lambda: scaled(0.0)),
 }
+
+
+def test_a_base_stored_without_the_first_part_of_its_names_is_merged(tmp_path: Path) -> None:
+    """As a base is that was saved without its head."""
+    from safetensors.torch import load_file, save_file
+
+    def shorten(model: Path) -> None:
+        weights = load_file(model / "model.safetensors")
+        short = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
+        assert set(short) != set(weights)
+        save_file(short, model / "model.safetensors", metadata={"format": "pt"})
+
+    train_in(tmp_path, change=shorten)
+    export_model(tmp_path / "run", tmp_path / "out", ExportOptions(offline=True))
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    assert set(merged) == set(load_file(tmp_path / "model" / "model.safetensors"))
+    rows = tmp_path / "rows.test.jsonl"
+    scores = evaluate_model(tmp_path / "out", rows, output=tmp_path / "scores").scores
+    others = evaluate_model(tmp_path / "run", rows, output=tmp_path / "others").scores
+    for one, other in zip(scores, others, strict=True):
+        assert one.nll_sum == pytest.approx(other.nll_sum, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -42,3 +42,12 @@ def uninterrupted(model: Path, data: Path, tmp_path_factory: pytest.TempPathFact
 def finished(uninterrupted: Path, tmp_path: Path) -> Path:
     """A copy of the finished run."""
     return Path(shutil.copytree(uninterrupted, tmp_path / "run"))
+
+
+@pytest.fixture
+def half(finished: Path) -> Path:
+    """A copy of the run as it was after step 4, killed on the way to step 5."""
+    for name in ("manifest.json", "adapter_model.safetensors", "adapter_config.json", "README.md"):
+        (finished / name).unlink()
+    shutil.rmtree(finished / "checkpoints" / "step-6")
+    return finished

@@ -1,7 +1,8 @@
 """What a launcher starts in tests: the command line, and something that happens in one process.
 
 `meddling.py RANK STEP WHAT train ...`: in the middle of optimizer step STEP, process RANK dies
-(`die`), has no finite loss (`diverge`), or has its launcher terminated (`terminate`).
+(`die`), has no finite loss (`diverge`), is asked to stop (`stop`: checkpoints are then written
+slowly), or has its launcher terminated (`terminate`).
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from swe_scaffold.cli import main
+from swe_scaffold.engine import checkpoint
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.errors import DivergedError
+from swe_scaffold.manifest import write_manifest
 
 
 def meddle(what: str) -> None:
@@ -25,6 +28,8 @@ def meddle(what: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif what == "diverge":
         raise DivergedError("the loss is not finite; rows: row-03", hint="look at these rows")
+    elif what == "stop":
+        os.kill(os.getpid(), signal.SIGTERM)
     else:
         os.kill(os.getppid(), signal.SIGTERM)
         time.sleep(2.0)
@@ -41,5 +46,11 @@ if __name__ == "__main__":
             meddle(what)
         return real(self, *passed)
 
+    def write_slowly(*given: Any) -> None:
+        time.sleep(3.0)
+        write_manifest(*given)
+
     Loop._backward = backward  # type: ignore[method-assign]
+    if what == "stop":
+        checkpoint.write_manifest = write_slowly
     sys.exit(main(arguments))

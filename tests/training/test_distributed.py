@@ -156,8 +156,18 @@ def test_a_signal_to_the_launcher_stops_both_and_one_goes_on(
     assert checkpoints(folder) == [2, 3]
     listener = Listener()
     train(make_config(model, folder, **KEYS), rows, resume=True, reporter=listener)
-    assert "processes were 2, are 1: the last bits may differ" in listener.text
+    assert "processes was 2, is 1: the last bits may differ" in listener.text
     assert_same_to_rounding(folder, alone)
+
+
+def test_a_process_that_stops_first_waits_until_the_checkpoint_is_written(
+    config: Path, rows: Path, tmp_path: Path
+) -> None:
+    """The launcher ends all as soon as one is gone."""
+    folder = tmp_path / "run"
+    ended = launch(*TORCHRUN, MEDDLING, "1", "3", "stop", *options(config, rows, folder))
+    assert ended.stderr.count("error: stopped at step 3, a checkpoint was saved") == 1, ended.stderr
+    assert checkpoints(folder) == [2, 3]
 
 
 def test_an_error_of_one_process_is_said_once_and_ends_both(

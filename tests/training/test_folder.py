@@ -8,11 +8,11 @@ import pytest
 
 from swe_scaffold.errors import IntegrityError, UsageError
 from swe_scaffold.training.folder import (
-    changed_versions,
+    circumstances,
     claim,
     clear,
     read_run,
-    timing_bytes,
+    timing_so_far,
     write_card,
     write_run,
 )
@@ -21,7 +21,7 @@ from swe_scaffold.training.folder import (
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A run under way, a lock beside it."""
-    write_run(tmp_path, fingerprint={"data": "a"}, config={"training": {}})
+    write_run(tmp_path, fingerprint={"data": "a"}, config={"training": {}}, threads=2)
     (tmp_path / ".lock").touch()
     (tmp_path / "checkpoints" / "step-1").mkdir(parents=True)
     (tmp_path / "metrics.jsonl").touch()
@@ -83,12 +83,10 @@ def test_a_strangers_run_json_is_not_overwritten(folder: Path) -> None:
 
 def test_versions_that_changed_are_listed(folder: Path) -> None:
     record = read_run(folder)
-    assert changed_versions(record) == []
-    record["packages"] = {**record["packages"], "numpy": "0.1", "gone": "1"}
-    found = changed_versions(record)
-    assert found[0] == "gone was 1, is None"
-    assert found[1].startswith("numpy was 0.1, is ")
-    assert changed_versions({**record, "packages": None}) == []
+    found = circumstances(record)
+    assert found["threads"] == "2"
+    assert {"version", "python", "platform", "torch", "numpy"} < set(found)
+    assert "torch" not in circumstances({**record, "packages": None})
 
 
 @pytest.mark.parametrize(
@@ -108,8 +106,9 @@ def test_a_timing_log_is_kept_as_far_as_it_is_whole(
     tmp_path: Path, content: bytes, step: int, kept: int
 ) -> None:
     (tmp_path / "timing.jsonl").write_bytes(content)
-    assert timing_bytes(tmp_path / "timing.jsonl", step) == kept
-    assert timing_bytes(tmp_path / "missing.jsonl", step) == 0
+    size, lines = timing_so_far(tmp_path / "timing.jsonl", step)
+    assert (size, len(lines)) == (kept, kept // 12)
+    assert timing_so_far(tmp_path / "missing.jsonl", step) == (0, [])
 
 
 def test_the_card_says_what_was_trained(tmp_path: Path) -> None:

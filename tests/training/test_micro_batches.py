@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from swe_scaffold.engine import budget
+from swe_scaffold.engine.loop import Loop
 from swe_scaffold.errors import Stopped
-from tests.tiny_runs import Listener, checkpoints, left_behind, make_config, signal_at, train
+from swe_scaffold.types import TokenizedExample
+from tests.tiny_runs import (
+    Listener,
+    checkpoints,
+    left_behind,
+    make_config,
+    read_json,
+    signal_at,
+    train,
+)
 
 pytestmark = pytest.mark.slow
 
 FEWEST, MORE = 1, 1024
+# More than four of these rows have.
+WHOLE_STEP = 400
 
 
 def fitting(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
@@ -41,16 +54,38 @@ def test_more_memory_after_an_interruption_changes_no_bit(
     assert left_behind(tmp_path / "run") == left_behind(tmp_path / "whole")
 
 
-def test_less_memory_after_an_interruption_is_said(
-    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("enough", [True, False])
+def test_less_memory_after_an_interruption_changes_no_bit_or_is_said(
+    uninterrupted: Path,
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    enough: bool,
 ) -> None:
+    """Enough where layers are computed twice, or for the longest row alone."""
     stop_at_step_3(model, data, tmp_path / "run", monkeypatch)
-    fitting(monkeypatch, FEWEST)
+    real = budget._Need.of
+
+    def of(loop: Loop, longest: TokenizedExample) -> budget._Need:
+        found = real(loop, longest)
+        least, whole = found.bytes(longest.length, False), found.bytes(WHOLE_STEP, True)
+        assert least < whole < found.bytes(WHOLE_STEP, False)
+        return replace(found, free=whole if enough else least)
+
+    monkeypatch.setattr(budget._Need, "of", of)
     listener = Listener()
-    result = train(make_config(model, tmp_path / "run"), data, resume=True, reporter=listener)
-    assert result.steps == 6
-    assert "micro-batches held 1024 tokens, and " in listener.text
-    assert "fit now: the last bits may differ" in listener.text
+    config = make_config(model, tmp_path / "run")
+    train(config, data, resume=True, reporter=listener)
+    same = left_behind(tmp_path / "run") == left_behind(uninterrupted)
+    assert same == enough
+    manifest = read_json(tmp_path / "run" / "manifest.json")
+    (twice,) = (c for c in manifest["decisions"] if c["key"] == "activation_checkpointing")
+    assert twice["value"] == ("auto = yes" if enough else "auto = no")
+    assert ("tokens_per_micro_batch was 1024, is " in listener.text) == (not enough)
+    assert [change["key"] for change in manifest["changes"]] == (
+        [] if enough else ["tokens_per_micro_batch"]
+    )
 
 
 def test_a_number_that_was_asked_for_is_taken_at_its_word(
@@ -63,7 +98,7 @@ def test_a_number_that_was_asked_for_is_taken_at_its_word(
     allowed = ["training.tokens_per_micro_batch"]
     train(config, data, resume=True, allow_change=allowed, reporter=listener)
     assert "was auto, is 1" in listener.text.replace('"', "")
-    assert "micro-batches held" not in listener.text
+    assert "the last bits" not in listener.text
 
 
 def test_bfloat16_resumes_bit_identically_within_a_logging_window(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from swe_scaffold.errors import (
     IntegrityError,
@@ -42,15 +41,6 @@ from tests.tiny_runs import (
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def half(finished: Path) -> Path:
-    """A copy of the run as it was after step 4, killed on the way to step 5."""
-    for name in ("manifest.json", "adapter_model.safetensors", "adapter_config.json", "README.md"):
-        (finished / name).unlink()
-    shutil.rmtree(finished / "checkpoints" / "step-6")
-    return finished
 
 
 @pytest.mark.parametrize(
@@ -386,60 +376,3 @@ def test_what_is_shown_or_kept_may_change(
     train(make_config(copied, moved, **options), data, resume=True)
     assert left_behind(moved) == left_behind(uninterrupted)
     assert checkpoints(moved) == [6]
-
-
-def test_a_change_that_is_allowed_is_on_the_record(model: Path, data: Path, half: Path) -> None:
-    config = make_config(model, half, learning_rate=0.03)
-    key = "training.learning_rate"
-    with pytest.raises(IntegrityError) as error:
-        train(config, data, resume=True)
-    assert f"--allow-change {key}" in error.value.hint
-    with pytest.raises(UsageError, match="no part of what") as unknown:
-        train(config, data, resume=True, allow_change=["training.learning_rat"])
-    assert unknown.value.hint == f"did you mean {key}?"
-    with pytest.raises(UsageError, match="--resume alone"):
-        train(config, data, overwrite=True, allow_change=[key])
-    listener = Listener()
-    result = train(config, data, resume=True, allow_change=[key], reporter=listener)
-    change = {"step": 4, "key": key, "was": "0.02", "is": "0.03"}
-    assert read_json(half / "run.json")["changes"] == [change]
-    assert read_json(half / "manifest.json")["changes"] == [change]
-    assert f"changed from step 4 on: {key} was 0.02, is 0.03" in listener.text
-    assert result.steps == 6
-    # What was allowed once holds from then on, for checkpoints from before the change too.
-    for step in (5, 6):
-        shutil.rmtree(half / "checkpoints" / f"step-{step}", ignore_errors=True)
-    assert train(config, data, resume=True).steps == 6
-    with pytest.raises(IntegrityError, match="learning_rate"):
-        train(make_config(model, half), data, resume=True)
-
-
-def test_rows_trained_before_a_change_of_data_stay_known(
-    model: Path, data: Path, half: Path, tmp_path: Path
-) -> None:
-    before = {name for name, _ in read_json(half / "trained_rows.json")}
-    config = make_config(model, half)
-    allowed = ["data", "holdout"]
-    leaky = write_split(tmp_path / "leaky.jsonl", examples(13, 18), examples(0, 6))
-    with pytest.raises(IntegrityError, match="held-out rows are trained in this run"):
-        train(config, leaky, resume=True, allow_change=allowed)
-    other = write_split(tmp_path / "other.jsonl", examples(20, 26), examples(12, 18))
-    train(config, other, resume=True, allow_change=allowed)
-    now = {name for name, _ in read_json(half / "trained_rows.json")}
-    assert now == before | {f"row-{number}" for number in range(20, 26)}
-
-
-def test_other_versions_are_said(model: Path, data: Path, half: Path) -> None:
-    record = read_json(half / "run.json")
-    record["packages"]["torch"] = "1.0.0"
-    (half / "run.json").write_text(json.dumps(record), "utf-8")
-    listener = Listener()
-    train(make_config(model, half), data, resume=True, reporter=listener)
-    assert f"torch was 1.0.0, is {torch.__version__}" in listener.text
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b'{"schema": 1, "kind": "run"}'])
-def test_a_damaged_record_is_refused(model: Path, data: Path, half: Path, content: bytes) -> None:
-    (half / "run.json").write_bytes(content)
-    with pytest.raises(IntegrityError):
-        train(make_config(model, half), data, resume=True)
