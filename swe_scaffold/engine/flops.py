@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from swe_scaffold.engine.devices import Device
+from swe_scaffold.engine.products import fast_float32
 from swe_scaffold.types import TokenizedExample
 
 _SECONDS = 1.0
@@ -66,12 +67,13 @@ def measure_gemm(device: Device) -> float:
     size = _CPU_SIZE if device.name == "cpu" else _SIZE
     left = torch.randn(size, size, device=device.name).to(device.dtype)
     fastest, begin = float("inf"), time.perf_counter()
-    while time.perf_counter() - begin < _SECONDS or fastest == float("inf"):
-        _wait(device)
-        start = time.perf_counter()
-        left @ left
-        _wait(device)
-        fastest = min(fastest, time.perf_counter() - start)
+    with fast_float32():
+        while time.perf_counter() - begin < _SECONDS or fastest == float("inf"):
+            _wait(device)
+            start = time.perf_counter()
+            left @ left
+            _wait(device)
+            fastest = min(fastest, time.perf_counter() - start)
     return 2 * size**3 / fastest
 
 

@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from swe_scaffold.engine.devices import Device, out_of_memory
+from swe_scaffold.engine.products import fast_float32
 from swe_scaffold.engine.sampling import Sampling, draw_seed
 from swe_scaffold.errors import OutOfMemory, UsageError
 
@@ -154,7 +155,7 @@ def _answer(
         eos_token_id=list(stop_ids) or None,
         pad_token_id=pad_id,
     )
-    with _no_settings_of_its_own(bare), torch.no_grad():
+    with _no_settings_of_its_own(bare), torch.no_grad(), fast_float32():
         output = bare.generate(
             input_ids=ids.to(device.name),
             attention_mask=seen.to(device.name),

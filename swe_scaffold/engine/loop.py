@@ -25,6 +25,7 @@ from swe_scaffold.engine.loss import token_nll
 from swe_scaffold.engine.masters import Masters
 from swe_scaffold.engine.passes import MicroBatches, deal
 from swe_scaffold.engine.processes import ALONE, Processes
+from swe_scaffold.engine.products import fast_float32
 from swe_scaffold.errors import DivergedError
 from swe_scaffold.terminal import show
 from swe_scaffold.types import TokenizedExample
@@ -187,7 +188,8 @@ class Loop:
         self.model.train()
         # What dropout the base itself has is drawn from here: again the same after a resume.
         torch.manual_seed(_mixed(self.settings.seed, self.step))
-        with within_documents(self.cut.causal) if self.cut.packs else contextlib.nullcontext():
+        packed = within_documents(self.cut.causal) if self.cut.packs else contextlib.nullcontext()
+        with packed, fast_float32():
             yield
 
     def _batch(self, rows: Sequence[TokenizedExample]) -> Batch:

@@ -26,6 +26,7 @@ from swe_scaffold.engine.devices import (
 )
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.engine.passes import MicroBatches, part_of
+from swe_scaffold.engine.products import fast_float32
 from swe_scaffold.errors import OutOfMemory
 from swe_scaffold.types import TokenizedExample
 
@@ -266,7 +267,12 @@ def likeliest_first(
         off: AbstractContextManager[Any] = (
             model.disable_adapter() if without_adapter else nullcontext()
         )
-        with off, torch.no_grad(), out_of_memory(f"a prompt of {ids.shape[1]} tokens"):
+        with (
+            off,
+            torch.no_grad(),
+            fast_float32(),
+            out_of_memory(f"a prompt of {ids.shape[1]} tokens"),
+        ):
             logits = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
             top = logits[0, -1].float().softmax(-1).topk(min(most, logits.shape[-1]))
             values, tokens = top.values.cpu().tolist(), top.indices.cpu().tolist()

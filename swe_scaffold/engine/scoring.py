@@ -19,6 +19,7 @@ from swe_scaffold.engine.attention import (
 from swe_scaffold.engine.batches import Batch, make_batch, make_stream
 from swe_scaffold.engine.devices import Device, out_of_memory
 from swe_scaffold.engine.loss import token_nll
+from swe_scaffold.engine.products import fast_float32
 from swe_scaffold.errors import IntegrityError, OutOfMemory
 from swe_scaffold.types import TokenizedExample
 
@@ -104,6 +105,7 @@ def score(
         # Left before anything is yielded: the caller's model keeps gradients, adapter, attention.
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(fast_float32())
             if without_adapter:
                 stack.enter_context(model.disable_adapter())
             if packs:

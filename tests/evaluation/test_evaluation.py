@@ -60,9 +60,9 @@ def numbers(value: Any, path: str = "") -> dict[str, Any]:
 
 
 def assert_same_number(key: str, found: Any, wanted: Any) -> None:
-    """To 1e-6; a design effect, the ratio of two small variances, magnifies rounding."""
+    """To 1e-6; what divides by a small variance magnifies rounding."""
     if isinstance(wanted, float):
-        tolerance = 1e-3 if key.endswith("design_effect") else 1e-6
+        tolerance = 1e-3 if key.endswith(("design_effect", "p_value", "p_holm")) else 1e-6
         assert found == pytest.approx(wanted, rel=tolerance, abs=5 * tolerance), key
     else:
         assert found == wanted, key
