@@ -184,10 +184,10 @@ class Comparison:
         print(f"  {contender.name}", flush=True)
         return folder, measure(contender, folder, cores)
 
-    def _failed(self, name: str, error: CommandFailed) -> None:
+    def _failed(self, name: str, error: CommandFailed, where: str = "") -> None:
         """Note that someone failed, who is left out from there on; ours may not."""
         print(error, flush=True)
-        self.notes[name] = f"failed: {error.last_line}"
+        self.notes[f"{name}{where}"] = f"failed: {error.last_line}"
         if name in who.OWN:
             self.verdicts.gate(f"{name} comes to its end", False, f"(failed: {error.last_line})")
 
@@ -214,7 +214,7 @@ class Comparison:
             repeats=self.given.repeats or (1 if self.cuda else 5),
             work=self.work,
             cores=cores,
-            failed=self._failed,
+            failed=lambda name, error: self._failed(name, error, f" on {where}"),
             after=after,
         )
         if any(name not in runs for name in self.own):
@@ -237,10 +237,13 @@ class Comparison:
                 peers[name] = next(iter(settings.values()))
                 continue
             listed = [*settings.items()][: 1 if self.given.no_tune else None]
-            tried[name] = [self._try(setting, peer, cores) for setting, peer in listed]
+            tried[name] = [self._try(*one, cores) for one in listed]
+            for place in tuning.MORE_RUNS * tuning.finalists(tried[name]):
+                again = self._try(*listed[place], cores)
+                tried[name][place] = tried[name][place].and_again(again)
             best = tuning.best(tried[name])
             if best is None or best.found is None:
-                self.notes[name] = tried[name][0].trouble
+                self.notes[f"{name} on {where}"] = tried[name][0].trouble
                 continue
             found[name] = best.found
             if name not in who.GATE_ONLY:
@@ -262,7 +265,7 @@ class Comparison:
         found = agreement(folder, self.reference, peer.dtype, peer)
         steps = len(self.step_tokens)
         expected = tuning.expected_seconds(folder, run, steps, whole=self.what == "start")
-        return tuning.Trial(setting, peer, found.trouble, run, found, expected)
+        return tuning.Trial(setting, peer, found.trouble, run, found, (expected,))
 
     def _work(self, cores: Sequence[int]) -> speeds.Work:
         if "flops" in self.plain:

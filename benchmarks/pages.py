@@ -112,10 +112,16 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def ratio(
-    goal: str, *, ours: Mapping[str, Any], theirs: Mapping[str, Any], least: float
+    goal: str,
+    *,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    least: float,
+    names: tuple[str, str] = ("ours", "theirs"),
 ) -> dict[str, Any]:
     """Judge that their figure is at least so many times ours; it needs both to be measured."""
-    doubts = (doubt(ours) and f"ours {doubt(ours)}", doubt(theirs) and f"theirs {doubt(theirs)}")
+    pairs = zip(names, (ours, theirs), strict=True)
+    doubts = [f"{name}: {doubt(figure)}" for name, figure in pairs if doubt(figure)]
     value = theirs["median"] / ours["median"]
     return {
         "goal": goal,
@@ -123,8 +129,8 @@ def ratio(
         # Neighbours on a shared machine slow things down and never speed them up.
         "fastest": theirs["min"] / ours["min"],
         "least": least,
-        "doubt": ", ".join(filter(None, doubts)),
-        "met": not any(doubts) and value >= least,
+        "doubt": ", ".join(doubts),
+        "met": not doubts and value >= least,
     }
 
 

@@ -127,7 +127,7 @@ class Verdicts:
             )
             detail += f"gradient by {one.gradient_error:.1e}"
             detail += f", asked {GRADIENT_TOLERANCES[one.dtype]:g}"
-            what = f"{where}: steps of {name} equal plain float32 as far as {one.dtype} does"
+            what = f"{where}: steps of {name} are plain float32's within {one.dtype}"
             self.gate(what, not one.trouble, f"({detail})")
         if OURS in found:
             self._no_further(where, found)
@@ -229,9 +229,8 @@ class Verdicts:
     ) -> None:
         """Judge how many times the figure of the first of a pair that of the second is."""
         own, theirs = pair
-        self.said.append(
-            pages.ratio(what, ours=figures[own][key], theirs=figures[theirs][key], least=least)
-        )
+        one, other = figures[own][key], figures[theirs][key]
+        self.said.append(pages.ratio(what, ours=one, theirs=other, least=least, names=pair))
 
     def device(self, figure: Mapping[str, Any], work: Work) -> None:
         """Judge what is asked of ours alone on a large device."""

@@ -142,7 +142,7 @@ def test_fewer_than_five_runs_are_never_measured(load, runs: int, word: str) -> 
     few, enough = (measuring.summary([value] * count) for value, count in ((9.0, runs), (1.0, 5)))
     assert measuring.doubt(few) == word
     found = pages.ratio("x", ours=enough, theirs=few, least=2)
-    assert (found["met"], found["doubt"]) == (False, f"theirs {word}")
+    assert (found["met"], found["doubt"]) == (False, f"theirs: {word}")
     assert word in pages.told_spread(few)
     assert "not measured" in pages.told_spread(few)
     assert pages.told_spread(enough) == "0.0%"

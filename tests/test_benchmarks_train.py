@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -258,10 +259,10 @@ def test_one_run_is_never_met(load) -> None:
     trl, seed, litgpt = verdicts.said
     assert trl["met"]
     assert trl["value"] == pytest.approx(2.0)
-    assert (seed["met"], seed["doubt"]) == (False, "theirs one run")
+    assert (seed["met"], seed["doubt"]) == (False, f"{SEED}: one run")
     assert not litgpt["met"]
     assert "spread" in litgpt["doubt"]
-    assert "**not measured** (theirs one run" in pages.verdict(seed)
+    assert f"**not measured** ({SEED}: one run" in pages.verdict(seed)
 
 
 def test_the_work_of_qwen_3b_is_what_arithmetic_says(load) -> None:
@@ -350,7 +351,7 @@ def test_the_fastest_setting_that_is_right_is_taken(load) -> None:
 
     def trial(name: str, seconds: float, gradient: float) -> object:
         found = judging.Agreement(9.0, 1e-5, gradient, "bfloat16")
-        return tuning.Trial(name, peer, found.trouble, run, found, seconds)
+        return tuning.Trial(name, peer, found.trouble, run, found, (seconds,))
 
     failed = tuning.Trial("compiled", peer, "failed: no compiler")
     slow, fast, wrong = trial("slow", 3, 1e-3), trial("fast", 2, 1e-3), trial("wrong", 1, 0.9)
@@ -359,6 +360,12 @@ def test_the_fastest_setting_that_is_right_is_taken(load) -> None:
     assert tuning.best([failed, wrong]) is wrong
     assert tuning.best([failed]) is None
     lines = tuning.table({"TRL, best-tuned": trials})
+    assert tuning.finalists(trials) == [2, 1]
+    assert tuning.finalists(trials[:2]) == []
+    lucky = fast.and_again(trial("fast", 9, 1e-3)).and_again(trial("fast", 8, 1e-3))
+    assert lucky.seconds == (2, 9, 8)
+    assert tuning.best([failed, slow, lucky]) is slow
+    assert fast.and_again(failed).trouble == "failed: no compiler"
     told = ["failed: no compiler", "", "**taken**", "gradient off by 9.0e-01"]
     assert [line[-1] for line in lines[1:]] == told
 
@@ -483,7 +490,7 @@ def test_who_fails_ends_nothing_for_the_others(
     # Without a peer that passed, nothing says how far off ours may be.
     assert code == 9
     text = output.read_text("utf-8")
-    assert all(f"**{name}.** failed: " in text for name in failed)
+    assert all(re.search(rf"\*\*{name}[^*]*\.\*\* failed: ", text) for name in failed)
     assert page in text
     assert json.loads(output.with_suffix(".json").read_bytes())["verdicts"]
 
