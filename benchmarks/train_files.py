@@ -89,24 +89,34 @@ class Clock:
     """Seconds from the begin of the first step to the end of the last, whatever lies between.
 
     Attributes:
+        device: Where it computes; what is still to be done there is waited for.
         ends: Seconds from the begin to the end of each step.
         cpu_seconds: Processor seconds of this process in the same time.
         first_step_at: Seconds from the start of the process to the end of the first step.
     """
 
+    device: str = "cpu"
     ends: list[float] = field(default_factory=list)
     cpu_seconds: float = 0.0
     first_step_at: float = 0.0
 
     def begin(self) -> None:
         """Training begins: model, rows and optimizer are there."""
+        self._wait()
         self._began, self._cpu_began = time.perf_counter(), time.process_time()
 
     def step(self) -> None:
         """An optimizer step has ended."""
+        self._wait()
         self.ends.append(time.perf_counter() - self._began)
         self.cpu_seconds = time.process_time() - self._cpu_began
         self.first_step_at = self.first_step_at or seconds_since_start()
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
 
 def write_results(out: Path, clock: Clock, losses: Sequence[float], **more: float) -> None:

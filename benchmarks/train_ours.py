@@ -28,7 +28,7 @@ def train(model: Path, rows: Path, out: Path, options: Mapping[str, str]) -> Non
     from swe_scaffold.cli import main as command
 
     run = out / "run"
-    clock = files.Clock()
+    clock = files.Clock(options["device"])
     _watch(clock)
     code = command(
         ["train", str(rows), "--output", str(run), "--offline", *settings(model, options)]

@@ -193,7 +193,7 @@ def _train(trainer: Any, work: Work) -> None:
     """Train, save the adapter as a user would, and write down what it took."""
     from safetensors.torch import save_file
 
-    clock = files.Clock()
+    clock = files.Clock(work.device)
     trainer.add_callback(_watch(clock, work))
     if "init" in work.options:
         files.put(trainer.model, Path(work.options["init"]))

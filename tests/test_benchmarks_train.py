@@ -426,6 +426,55 @@ def test_who_takes_part_follows_from_the_command(load, tmp_path: Path) -> None:
         chosen("speed", "--only", "nobody")
 
 
+def test_commands_say_where_they_compute_and_keep_what_is_inherited(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    who = load("train_contenders")
+    monkeypatch.setenv("PYTHONPATH", "/inherited")
+    makes = who.Makes(tmp_path, {"trl": Path("/trl/python")}, {"device": "cpu", "length": "9"}, {})
+    own = makes.own(OURS, tmp_path / "rows", [0])
+    assert own.environment["PYTHONPATH"].split(os.pathsep) == [str(ROOT), str(FOLDER), "/inherited"]
+    assert own.environment["CUDA_VISIBLE_DEVICES"] == ""
+    assert "training.dtype=bfloat16" in own.command
+    packed = next(iter(who.CUDA_SETTINGS["TRL, best-tuned, packed"].values()))
+    peer = makes.peer("x", packed, tmp_path / "tokens", [0, 1], {"accumulation": "99"})
+    assert peer.command[0] == "/trl/python"
+    assert {"length=16384", "accumulation=99"} <= {*peer.command}
+    assert (peer.environment["PYTHONPATH"], peer.environment["OMP_NUM_THREADS"]) == (
+        "/inherited",
+        "2",
+    )
+
+
+def test_verdicts_can_name_what_peers_compute_in(load) -> None:
+    every = load("train_contenders").SETTINGS
+    first = {name: next(iter(settings.values())).precision for name, settings in every.items()}
+    assert first["TRL, defaults"] == "float32 weights, bfloat16 autocast"
+    assert (first[LITGPT], first["litgpt, float32"], first[SEED]) == (
+        "bfloat16",
+        "float32",
+        "float32",
+    )
+    assert every[TRL]["bfloat16, sdpa, 1 row"].precision == "bfloat16"
+
+
+@pytest.mark.slow
+def test_a_made_model_is_kept_while_it_is_the_same(
+    load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    material = load("train_material")
+    wanted = material.Wanted(1, 1, 1, least=0, length=512, held_out=0, gate_rows=1, gate_steps=1)
+
+    def make() -> int:
+        made = material.make(tmp_path, "tiny", wanted, source=None, tokenizer=None)
+        return (made.model / "model.safetensors").stat().st_mtime_ns
+
+    first = make()
+    assert make() == first
+    monkeypatch.setattr(material, "SEED", 43)
+    assert make() != first
+
+
 def test_without_a_command_it_says_what_there_is(load, capsys: pytest.CaptureFixture[str]) -> None:
     assert load("bench_train").main([]) == 0
     assert "trajectories" in capsys.readouterr().out
@@ -448,7 +497,14 @@ def test_one_step_of_the_command_is_that_of_a_plain_loop(load, tmp_path: Path) -
     made = make(material, shape, tmp_path, wanted)
     assert len(files.read_rows(made.tokens)) == 8
     assert len(files.read_rows(made.held_out)) == 2
-    recipe = ["rows_per_step=3", "length=512", "clip=0", "epochs=2", "training.dtype=float32"]
+    recipe = [
+        "device=cpu",
+        "rows_per_step=3",
+        "length=512",
+        "clip=0",
+        "epochs=2",
+        "training.dtype=float32",
+    ]
     saved = ["training.save_strategy=steps", "training.save_steps=1"]
     own, plain = tmp_path / "own", tmp_path / "plain"
     run("train_ours", "ours", made.model, made.gate_rows, *recipe, *saved, own)
