@@ -238,7 +238,9 @@ class Comparison:
                 continue
             listed = [*settings.items()][: 1 if self.given.no_tune else None]
             tried[name] = [self._try(*one, cores) for one in listed]
-            for place in tuning.MORE_RUNS * tuning.finalists(tried[name]):
+            # A device is nobody else's meanwhile, and loading takes longer than steps.
+            more = 0 if self.cuda else tuning.MORE_RUNS
+            for place in more * tuning.finalists(tried[name]):
                 again = self._try(*listed[place], cores)
                 tried[name][place] = tried[name][place].and_again(again)
             best = tuning.best(tried[name])

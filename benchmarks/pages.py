@@ -129,7 +129,7 @@ def ratio(
         # Neighbours on a shared machine slow things down and never speed them up.
         "fastest": theirs["min"] / ours["min"],
         "least": least,
-        "doubt": ", ".join(doubts),
+        "doubt": "; ".join(doubts),
         "met": not doubts and value >= least,
     }
 

@@ -43,7 +43,9 @@ def parser(about: str) -> argparse.ArgumentParser:
         command.add_argument("--epochs", type=int)
         command.add_argument("--length", type=int, help="most tokens of a row")
         command.add_argument("--least", type=int, help="least tokens of a row")
-        command.add_argument("--gate-rows", type=int, help="rows of the step compared first")
+        command.add_argument(
+            "--gate-rows", type=int, help="rows of each of the steps that are compared first"
+        )
         command.add_argument("--repeats", type=int)
         command.add_argument("--cores", default="all", help="1, all or 1,all")
         command.add_argument("--only", help="names of peers, separated by semicolons")

@@ -20,8 +20,8 @@ from train_judging import Agreement
 
 FINALISTS, MORE_RUNS = 3, 2
 LEGEND = (
-    "Each setting takes the gate's steps once, the fastest three of a peer twice more; of three "
-    "the median counts. Expected s are for the steps of the measured run: "
+    "Each setting takes the gate's steps once, the fastest three of a peer twice more (on "
+    "a CPU); of three the median counts. Expected s are for the steps of the measured run: "
     "the first, which compiles and warms up, and the mean of the others for each other. With "
     "packing all rows of the gate are one step. Of those that compute what the plain loop does "
     "the fastest is taken."
