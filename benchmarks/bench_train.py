@@ -1,15 +1,15 @@
 """Training of adapters: `train` against TRL, litgpt, Trainer and the seed's way.
 
     python benchmarks/bench_train.py prepare      [--peers DIR]
-    python benchmarks/bench_train.py speed        --shape like3b|bigvocab [--tune]
+    python benchmarks/bench_train.py speed        --shape like3b|bigvocab [--no-tune]
     python benchmarks/bench_train.py start        --shape like3b|small
     python benchmarks/bench_train.py trajectories --from FOLDER
     python benchmarks/bench_train.py speed        --device cuda
 
 Without a command it says this. `prepare` makes the peers' environments from benchmarks/peers/.
 `speed` measures the training itself, `start` whole processes, `trajectories` real long chats. Each
-checks first that everyone does the same work (exit code 9 where not) and writes a dated page to
-benchmarks/results/. `--shape tiny` tries everything in a minute. See benchmarks/README.md.
+finds the best settings of every peer, checks that everyone does the same work (exit code 9 where
+not) and writes a dated page to benchmarks/results/. See benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -37,9 +38,10 @@ import train_material as material  # noqa: E402
 import train_options as options  # noqa: E402
 import train_ours as ours  # noqa: E402
 import train_speeds as speeds  # noqa: E402
+import train_tuning as tuning  # noqa: E402
 from build_rows import describe  # noqa: E402
 from measuring import CommandFailed, Contender, Run, interleave, measure, summarize  # noqa: E402
-from train_judging import Verdicts  # noqa: E402
+from train_judging import Agreement, Verdicts, agreement  # noqa: E402
 
 TITLES = {
     "speed": "Training of an adapter",
@@ -72,31 +74,31 @@ class Comparison:
             arguments.shape = "qwen3b"
         self.shape: str = arguments.shape
         self.work: Path = arguments.work.resolve() / f"{self.what}-{self.shape}"
-        self.peers: Path = arguments.peers.expanduser().resolve()
         self.cores = options.cores(arguments)
-        # What is not measured runs on as many as anything that is.
-        self.widest = max(self.cores.values(), key=len)
-        self.chosen, absent = options.peers(arguments, self.shape)
+        self.pythons = options.interpreters(arguments)
+        self.settings, self.notes = options.peers(arguments)
+        # On a device ours takes bfloat16 unasked.
+        self.own = [who.OURS] if self.cuda else [*who.OWN]
         # Before anything runs: a checkout may move on meanwhile.
         self.commit = pages.commit(ROOT)
-        self.notes = dict.fromkeys(absent, "not installed here, so not measured.")
+        self.load_before = pages.load_average()
+        self.date = datetime.datetime.now(datetime.UTC).date().isoformat()
         self.tables: dict[str, list[list[str]]] = {}
         self.verdicts = Verdicts()
-        self.runs: dict[str, dict[str, list[Run]]] = {}
+        self.runs: dict[str, Mapping[str, Sequence[Run]]] = {}
 
     def run(self) -> int:
-        """Make rows and model, check, measure, check, write."""
+        """Make rows and model; then for each set of cores check, measure, check and write."""
         self.work.mkdir(parents=True, exist_ok=True)
-        before = pages.load_average()
         self._material()
-        if self.what != "start":
-            self._gate()
-        plain = self._reference("losses", self.made.tokens)
-        for name, cores in self.cores.items():
-            self._measure(name, cores, plain)
-        if self.given.tune:
-            self._tune()
-        self._write(before)
+        self._machine()
+        # What is not measured runs on as many as anything that is.
+        widest = max(self.cores.values(), key=len)
+        if self._begin(widest):
+            for cores in self.cores.values():
+                self._on(cores)
+        self._write()
+        print(pages.page(self.result))
         return 0 if self.verdicts.equal else 9
 
     def _material(self) -> None:
@@ -108,160 +110,252 @@ class Comparison:
         rows_made = files.read_rows(self.made.tokens)
         self.lengths = [len(row.input_ids) for row in rows_made]
         self.targets = sum(row.targets for row in rows_made)
-        for name, values in (
-            ("Tokens of a row", self.lengths),
-            ("Targets of a row", [row.targets for row in rows_made]),
-        ):
-            told = (f"{key} {value:,}" for key, value in material.quantiles(values).items())
-            self.notes[name] = ", ".join(told) + "."
-        shape = material.SHAPES[self.shape]
-        sizes = ", ".join(f"{key} {value}" for key, value in vars(shape).items())
-        self.notes["Model"] = f"Qwen2, random weights (seed {material.SEED}): {sizes}."
-        self.notes["Steps"] = (
-            f"{self.wanted.rows_per_step} rows in each of {len(self.lengths)} / "
-            f"{self.wanted.rows_per_step} steps. LoRA r 8, alpha 16 on q, k, v, o, no dropout; "
-            "AdamW 2e-4, constant; gradients clipped at 1."
-        )
+        size = self.wanted.rows_per_step
+        self.step_tokens = [
+            sum(len(row.input_ids) for row in part) for part in files.parts(rows_made, size)
+        ]
+        self.notes |= material.about(rows_made, self.shape, size, self.wanted.epochs)
+        self.notes["How to read it"] = speeds.LEGEND
+        if self.cuda:
+            self.notes["One run each"] = speeds.ONE_RUN
+        self.notes["Settings"] = tuning.UNTUNED if given.no_tune else tuning.LEGEND
         common = {
-            "rows_per_step": str(self.wanted.rows_per_step),
+            "rows_per_step": str(size),
             "length": str(self.wanted.length),
             "epochs": str(self.wanted.epochs),
             "device": given.device,
         }
         own = dict(pair.split("=", 1) for pair in given.set)
-        self.makes = who.Makes(self.made.model, self.peers, common, own)
+        self.makes = who.Makes(self.made.model, self.pythons, common, own)
 
-    def _gate(self) -> None:
-        """One step of everyone on a few rows, against the plain loop, from the adapter of ours."""
-        folders = {}
-        names = [who.OURS] if self.cuda else [who.OURS_FLOAT32, who.OURS]
-        for name in names:
-            made = self.makes.own(name, self.made.gate_rows, self.widest, **self._one_step())
-            folders[name] = self._once(made)
-            ours.export_step(folders[name] / "run", folders[name])
-        self.init = str(folders[names[0]] / "init.safetensors")
-        begin = {**self._one_step(), "keep_gradient": "1", "init": self.init}
-        every = who.CUDA_PEERS if self.cuda else who.PEERS
-        gated = [who.TRL] if self.cuda or self.what == "trajectories" else who.GATED
-        for name in gated:
-            peer = replace(every[name], options={**every[name].options, **begin})
-            made = self.makes.peer(name, peer, self.made.gate_tokens, self.widest, {})
-            folders[name] = self._once(made)
-        reference = self._reference("step", self.made.gate_tokens, init=self.init)
-        self.tables["Gate: one step"] = self.verdicts.first_step(folders, reference)
+    def _machine(self) -> None:
+        used = {next(iter(tried.values())).environment for tried in self.settings.values()}
+        pythons = {"ours": Path(sys.executable)}
+        pythons |= {name: self.pythons[name] for name in sorted(used)}
+        self.machine = pages.machine(pythons)
+        if self.cuda:
+            self.machine["device"] = pages.device(Path(sys.executable))
 
-    def _one_step(self) -> dict[str, str]:
-        return {"rows_per_step": str(self.wanted.gate_rows), "clip": "0"}
+    def _begin(self, cores: Sequence[int]) -> bool:
+        """Take the gate's steps with ours and the plain loop; False where ours failed.
 
-    def _once(self, contender: Contender) -> Path:
-        """Run something unmeasured and return its folder."""
-        folder = self.work / "gate" / contender.name
+        All peers begin from the adapter that ours in bfloat16 has drawn: in float32 it is the same
+        one less rounded, and has a plain loop of its own.
+        """
+        size = str(self.wanted.gate_rows)
+        saved = {"training.save_strategy": "steps", "training.save_steps": "1"}
+        more = {"rows_per_step": size, "epochs": str(self.wanted.gate_steps), "clip": "0", **saved}
+        self.ours_found: dict[str, Agreement] = {}
+        for name in self.own:
+            made = self.makes.own(name, self.made.gate_rows, cores, **more)
+            try:
+                folder, _ = self._once(made, cores)
+            except CommandFailed as error:
+                self._failed(name, error)
+                return False
+            ours.export_step(folder / "run", folder)
+            plain = self._plain(name, folder, cores)
+            if name == who.OURS:
+                self.reference, self.init = plain, str(folder / "init.safetensors")
+            dtype = "bfloat16" if name == who.OURS else "float32"
+            self.ours_found[name] = agreement(folder, plain, dtype)
+        self.plain = json.loads((self.reference / "found.json").read_bytes())
+        self.gate = {"rows_per_step": size, "clip": "0", "keep_gradient": "1", "init": self.init}
+        return True
+
+    def _plain(self, name: str, folder: Path, cores: Sequence[int]) -> Path:
+        """Return what the plain loop makes of the gate's steps from where one of ours began."""
+        what, asked = "steps", {}
+        if name == who.OURS:
+            what = "first+steps+gemm" if self.cuda else "first+steps"
+            step = str(self.wanted.rows_per_step)
+            asked = {"measured": str(self.made.tokens), "measured_step": step}
+        asked |= {
+            "rows_per_step": str(self.wanted.gate_rows),
+            "init": str(folder / "init.safetensors"),
+        }
+        return self._once(self.makes.reference(what, self.made.gate_tokens, cores, asked), cores)[0]
+
+    def _once(self, contender: Contender, cores: Sequence[int]) -> tuple[Path, Run]:
+        """Run something outside the measurement; return its folder and what it took."""
+        # Compilers take a blank in a folder's name for its end.
+        folder = self.work / "gate" / re.sub(r"[^\w.+]+", "-", contender.name)
         shutil.rmtree(folder, ignore_errors=True)
         print(f"  {contender.name}", flush=True)
-        measure(contender, folder, self.widest)
-        return folder
+        return folder, measure(contender, folder, cores)
 
-    def _reference(self, what: str, rows: Path, **more: str) -> Path:
-        return self._once(self.makes.reference(what, rows, self.widest, more))
+    def _failed(self, name: str, error: CommandFailed, where: str = "") -> None:
+        """Note that someone failed, who is left out from there on; ours may not."""
+        print(error, flush=True)
+        self.notes[f"{name}{where}"] = f"failed: {error.last_line}"
+        if name in who.OWN:
+            self.verdicts.gate(f"{name} comes to its end", False, f"(failed: {error.last_line})")
 
-    def _measure(self, name: str, cores: Sequence[int], plain: Path) -> None:
-        """Run everyone in turn on some cores; judge what they computed and how long it took."""
-        begin = {} if self.what == "start" else {"init": self.init}
-        contenders = [self.makes.own(who.OURS, self.made.rows, cores)]
-        for other, peer in self.chosen.items():
-            contenders.append(self.makes.peer(other, peer, self.made.tokens, cores, begin))
-        repeats = self.given.repeats or (1 if self.cuda else 5)
-        runs = interleave(contenders, repeats=repeats, work=self.work, cores=cores)
-        self.runs[name] = runs
-        figures = {other: summarize(found) for other, found in runs.items()}
+    def _on(self, cores: Sequence[int]) -> None:
+        """Find everyone's best settings on some cores, run everyone in turn, and judge."""
         where = f"{len(cores)} core{'s' if len(cores) > 1 else ''}"
-        peak = json.loads((self._peak(cores) / "found.json").read_bytes())["flops"]
+        peers = self._tune(where, cores)
+        self._write()
+        begin = {} if self.what == "start" else {"init": self.init}
+        contenders = [self.makes.own(name, self.made.rows, cores) for name in self.own]
+        for name, peer in peers.items():
+            contenders.append(self.makes.peer(name, peer, self.made.tokens, cores, begin))
+        work = self._work(cores)
+
+        def after(runs: Mapping[str, Sequence[Run]]) -> None:
+            self.runs[where] = runs
+            self.tables[f"On {where} (GEMM {work.peak / 1e9:,.0f} GFLOP/s)"] = speeds.table(
+                self._figures(runs, peers), work
+            )
+            self._write()
+
+        runs = interleave(
+            contenders,
+            repeats=self.given.repeats or (1 if self.cuda else 5),
+            work=self.work,
+            cores=cores,
+            failed=lambda name, error: self._failed(name, error, f" on {where}"),
+            after=after,
+        )
+        if any(name not in runs for name in self.own):
+            return
+        after(runs)
+        peers = {name: peer for name, peer in peers.items() if name in runs}
+        self._judge_work(where, cores, peers)
+        self._judge_speed(where, peers, self._figures(runs, peers))
+        if self.cuda:
+            self.verdicts.device(self._figures(runs, peers)[who.OURS], work)
+        self._write()
+
+    def _tune(self, where: str, cores: Sequence[int]) -> dict[str, who.Peer]:
+        """Return who is measured with which settings, those that failed left out; judge them."""
+        tried: dict[str, list[tuning.Trial]] = {}
+        found: dict[str, Agreement] = dict(self.ours_found)
+        peers = {}
+        for name, settings in self.settings.items():
+            if name == who.SEED:
+                peers[name] = next(iter(settings.values()))
+                continue
+            listed = [*settings.items()][: 1 if self.given.no_tune else None]
+            tried[name] = [self._try(*one, cores) for one in listed]
+            # A device is nobody else's meanwhile, and loading takes longer than steps.
+            more = 0 if self.cuda else tuning.MORE_RUNS
+            for place in more * tuning.finalists(tried[name]):
+                again = self._try(*listed[place], cores)
+                tried[name][place] = tried[name][place].and_again(again)
+            best = tuning.best(tried[name])
+            if best is None or best.found is None:
+                self.notes[f"{name} on {where}"] = tried[name][0].trouble
+                continue
+            found[name] = best.found
+            if name not in who.GATE_ONLY:
+                peers[name] = best.peer
+        self.tables[f"Settings, {where}"] = tuning.table(tried)
+        self.tables[f"Gate, {where}"] = self.verdicts.first_steps(where, found)
+        return peers
+
+    def _try(self, setting: str, peer: who.Peer, cores: Sequence[int]) -> tuning.Trial:
+        # Rows of all steps in one: packing would fill steps with others.
+        more = {} if peer.same else {"accumulation": str(len(self.lengths))}
+        name = f"{peer.what}, {setting}"
+        made = self.makes.peer(name, peer, self.made.gate_tokens, cores, {**self.gate, **more})
+        try:
+            folder, run = self._once(replace(made, limit=who.TRIAL_LIMIT), cores)
+        except CommandFailed as error:
+            print(error, flush=True)
+            return tuning.Trial(setting, peer, f"failed: {error.last_line}")
+        found = agreement(folder, self.reference, peer.dtype, peer)
+        steps = len(self.step_tokens)
+        expected = tuning.expected_seconds(folder, run, steps, whole=self.what == "start")
+        return tuning.Trial(setting, peer, found.trouble, run, found, (expected,))
+
+    def _work(self, cores: Sequence[int]) -> speeds.Work:
+        if "flops" in self.plain:
+            peak = self.plain["flops"]
+        else:
+            made = self.makes.reference("gemm", self.made.tokens, cores, {})
+            peak = json.loads((self._once(made, cores)[0] / "found.json").read_bytes())["flops"]
         shape = material.SHAPES[self.shape]
         flops = speeds.training_flops(shape, self.lengths, self.targets)
-        work = speeds.Work(sum(self.lengths), self.targets, flops, peak)
-        self.tables[f"On {where} (GEMM {peak / 1e9:,.0f} GFLOP/s)"] = speeds.table(figures, work)
-        folders = {other: self.work / "kept" / other for other in runs}
-        loss = json.loads((plain / "found.json").read_bytes())["loss"]
-        self.verdicts.losses(folders, loss, every=self.what != "start")
-        if self.what != "start":
-            self._hold_out(where, folders)
-        self._judge(where, runs, figures)
-        if self.cuda:
-            self.verdicts.device(figures, work)
+        return speeds.Work(sum(self.lengths), self.targets, flops, peak)
 
-    def _peak(self, cores: Sequence[int]) -> Path:
-        folder = self.work / "gate" / "gemm"
-        shutil.rmtree(folder, ignore_errors=True)
-        measure(self.makes.reference("gemm", self.made.tokens, cores, {}), folder, cores)
-        return folder
+    def _figures(
+        self, runs: Mapping[str, Sequence[Run]], peers: Mapping[str, who.Peer]
+    ) -> dict[str, dict[str, Any]]:
+        figures = {name: summarize(found) for name, found in runs.items()}
+        for name in figures if self.cuda and (self.given.repeats or 1) == 1 else ():
+            ends = json.loads((self._kept(name) / "found.json").read_bytes())["step_ends"]
+            known = name not in peers or peers[name].same
+            training = figures[name]["training_seconds"]["median"]
+            figures[name]["training_seconds"] = speeds.within_one_run(
+                training, ends, self.step_tokens if known else []
+            )
+        return figures
 
-    def _hold_out(self, where: str, folders: Mapping[str, Path]) -> None:
-        own = folders[who.OURS]
-        ours.export_adapter(own / "run", own)
-        paths = ":".join(str(folder / "adapter.safetensors") for folder in folders.values())
-        score = self._reference("score", self.made.held_out, adapters=paths)
-        self.tables[f"Held-out rows, {where}"] = self.verdicts.held_out([*folders], score)
+    def _kept(self, name: str) -> Path:
+        return self.work / "kept" / name
 
-    def _judge(
-        self, where: str, runs: Mapping[str, Sequence[Run]], figures: Mapping[str, Any]
+    def _judge_work(self, where: str, cores: Sequence[int], peers: Mapping[str, who.Peer]) -> None:
+        """Judge the losses of the measured runs, and what held-out rows make of the adapters."""
+        folders = {name: self._kept(name) for name in (*self.own, *peers)}
+        every = self.what != "start"
+        self.verdicts.losses(where, folders, peers, self.plain["first"], every=every)
+        if not every:
+            return
+        for name in self.own:
+            ours.export_adapter(folders[name] / "run", folders[name])
+        paths = {name: folder / "adapter.safetensors" for name, folder in folders.items()}
+        paths[who.UNTRAINED] = Path(self.init)
+        asked = {"adapters": ":".join(map(str, paths.values()))}
+        made = self.makes.reference("score", self.made.held_out, cores, asked)
+        found = json.loads((self._once(made, cores)[0] / "found.json").read_bytes())
+        self.tables[f"Held-out rows, {where}"] = self.verdicts.held_out(
+            where,
+            dict(zip(paths, found["nll"], strict=True)),
+            found["targets"],
+            free=[name for name, peer in peers.items() if not peer.same],
+        )
+
+    def _judge_speed(
+        self, where: str, peers: Mapping[str, who.Peer], figures: Mapping[str, Any]
     ) -> None:
-        judge = self.verdicts
-        if self.what == "start" and self.shape in ("small", "tiny"):
-            key = "first_step_seconds"
-            judge.faster(who.FIRST_STEP_GOALS, runs, figures, key, f"{where}: first step of")
-        elif self.what == "start":
-            judge.faster(who.START_GOALS, runs, figures, "wall_seconds", f"{where}: process of")
-        else:
-            goals = who.SPEED_GOALS.get(self.shape, {})
-            goals = who.TRAJECTORY_GOALS if self.what == "trajectories" else goals
-            key = "training_seconds"
-            judge.faster(goals, runs, figures, key, f"{where}: tokens/s of")
-            # Whoever it is, named in a goal or not.
-            others = [name for name in self.chosen if self.chosen[name].same]
-            if others:
-                best = min(others, key=lambda name: figures[name][key]["median"])
-                what = f"{where}: tokens/s of the fastest peer,"
-                judge.faster({best: 1.0}, runs, figures, key, what)
-            earlier = speeds.against_earlier(self.shape, figures)
-            if earlier:
-                self.tables[f"Peers among themselves, {where}"] = earlier
-                mean = sum(self.lengths) / len(self.lengths)
-                self.notes["Peers among themselves"] = speeds.EXPLANATION.format(mean=mean)
-        judge.memory(runs, figures, where)
+        """Judge ours in bfloat16 by all goals, and as it comes by defaults and the fastest peer."""
+        key, what, goals = who.asked(self.what, self.shape)
+        others = [name for name, peer in peers.items() if peer.same]
+        for own in self.own:
+            asked = dict(goals)
+            if own != who.OURS:
+                asked = {name: goals[name] for name in (who.TRL_DEFAULTS,) if name in goals}
+            for name, least in asked.items():
+                if name in peers:
+                    said = f"{where}: {what}, {own} against {name} ({peers[name].precision})"
+                    self.verdicts.ratio(said, figures, (own, name), key, least)
+            for of, measured in (key, what), (self._memory(figures), "peak memory"):
+                if others:
+                    best = min(others, key=lambda name: figures[name][of]["median"])
+                    told = f"the {'fastest' if of == key else 'smallest'} peer, {best}"
+                    said = f"{where}: {measured}, {own} against {told} ({peers[best].precision})"
+                    self.verdicts.ratio(said, figures, (own, best), of, 1.0)
+        if {who.TRL, who.TRL_DEFAULTS} <= {*peers}:
+            said = f"{where}: {what}, {who.TRL} against its defaults"
+            self.verdicts.ratio(said, figures, (who.TRL, who.TRL_DEFAULTS), key, 1.0)
 
-    def _tune(self) -> None:
-        """Run each other setting of the peers once; one that fails is noted."""
-        lines = [["one run each", *("training s", "process s", "CPU s", "peak MB")]]
-        for setting, peer in who.TUNING.items():
-            made = self.makes.peer(setting, peer, self.made.tokens, self.widest, {})
-            folder = self.work / "tuning" / setting
-            shutil.rmtree(folder, ignore_errors=True)
-            try:
-                run = measure(made, folder, self.widest)
-            except CommandFailed as error:
-                lines.append([setting, str(error).strip().split("\n")[-1], "", "", ""])
-                continue
-            print(f"  {setting}: {run}", flush=True)
-            memory = run.peak_pss / speeds.MB
-            seconds = [run.inside["training_seconds"], run.wall_seconds, run.cpu_seconds, memory]
-            lines.append([setting, *(f"{value:,.1f}" for value in seconds)])
-        self.tables[f"Tuning log, {len(self.widest)} core(s)"] = lines
+    def _memory(self, figures: Mapping[str, Any]) -> str:
+        return "device_bytes" if "device_bytes" in figures[who.OURS] else "peak_pss"
 
-    def _write(self, before: list[float]) -> None:
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        pythons = {"ours": Path(sys.executable)}
-        for name in sorted({peer.environment for peer in self.chosen.values()}):
-            pythons[name] = environments.python(name, self.peers)
+    @property
+    def result(self) -> dict[str, Any]:
+        """The page as it stands."""
         base = self.given.base.name if self.given.base else "the standard library"
-        result = {
+        return {
             "title": f"{TITLES[self.what]}, {self.shape}, {len(self.lengths):,} rows",
-            "date": today,
+            "date": self.date,
             "command": shlex.join(["python", "benchmarks/bench_train.py", *sys.argv[1:]]),
             "commit": self.commit,
             "cores": self.given.cores,
-            "load_before": before,
+            "load_before": self.load_before,
             "load_after": pages.load_average(),
-            "machine": pages.machine(pythons),
+            "machine": self.machine,
             "data": {**describe(self.made.rows), "base": base, "seed": material.SEED},
             "timed": False,
             "runs": {
@@ -272,9 +366,11 @@ class Comparison:
             "tables": self.tables,
             "verdicts": self.verdicts.said,
         }
-        name = f"{today}-train-{self.what}-{self.shape}.md"
-        pages.write(self.given.output or HERE / "results" / name, result)
-        print(pages.page(result))
+
+    def _write(self) -> None:
+        """Write the page as it stands: who is stopped has what was measured until then."""
+        name = f"{self.date}-train-{self.what}-{self.shape}.md"
+        pages.write(self.given.output or HERE / "results" / name, self.result)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 INTERVAL = 0.05
 MAX_SPREAD = 0.05
+# Fewer runs say nothing of how far they spread.
+LEAST_RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Contender:
 
     What it made in the last run stays where `keep` says so; `warm` asks for one unmeasured run
     before all others, as it has a cache that outlives a run. What takes long and decides nothing
-    runs `once`.
+    runs `once`. What is still there after `limit` seconds is killed, and has failed.
     """
 
     name: str
@@ -54,10 +57,16 @@ class Contender:
     keep: bool = False
     warm: bool = False
     once: bool = False
+    limit: float | None = None
 
 
 class CommandFailed(RuntimeError):
     """A measured command did not end with 0."""
+
+    @property
+    def last_line(self) -> str:
+        """The last line of its log."""
+        return str(self).strip().split("\n")[-1]
 
 
 def measure(contender: Contender, folder: Path, cores: Sequence[int]) -> Run:
@@ -80,12 +89,18 @@ def measure(contender: Contender, folder: Path, cores: Sequence[int]) -> Run:
         )
         sampler = _Sampler(process.pid)
         sampler.start()
+        alarm = threading.Timer(contender.limit or 0, os.killpg, (process.pid, signal.SIGKILL))
+        if contender.limit:
+            alarm.start()
         _, status, usage = os.wait4(process.pid, 0)
+        alarm.cancel()
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
     sampler.stop()
     if process.returncode:
         end = (folder / "log").read_bytes()[-3000:].decode("utf-8", "replace")
+        if contender.limit and wall >= contender.limit:
+            end += f"\nkilled after {contender.limit:g} s"
         raise CommandFailed(f"{contender.name} ended with {process.returncode}:\n{end}")
     noted = folder / "inside.json"
     return Run(
@@ -99,32 +114,64 @@ def measure(contender: Contender, folder: Path, cores: Sequence[int]) -> Run:
 
 
 def interleave(
-    contenders: Sequence[Contender], *, repeats: int, work: Path, cores: Sequence[int]
+    contenders: Sequence[Contender],
+    *,
+    repeats: int,
+    work: Path,
+    cores: Sequence[int],
+    failed: Callable[[str, CommandFailed], None] | None = None,
+    after: Callable[[Mapping[str, list[Run]]], None] | None = None,
 ) -> dict[str, list[Run]]:
-    """Run all contenders in turn, `repeats` times; folders are removed, save where kept."""
+    """Run all contenders in turn, `repeats` times; folders are removed, save where kept.
+
+    Args:
+        contenders: Who takes part.
+        repeats: How many turns there are.
+        work: Where folders lie.
+        cores: The processors everyone is pinned to.
+        failed: Hears of a contender that fails, which is then left out, its runs too; without it
+            one that fails ends everything.
+        after: Hears of all runs so far, after each.
+    """
     runs: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for turn in range(repeats):
         for contender in contenders:
-            if contender.once and turn:
+            name = contender.name
+            if name not in runs or (contender.once and turn):
                 continue
-            kept = work / "kept" / contender.name
-            shutil.rmtree(kept, ignore_errors=True)
-            with tempfile.TemporaryDirectory(dir=work) as scratch:
-                folder = Path(scratch) / "run"
-                runs[contender.name].append(measure(contender, folder, cores))
-                if contender.keep:
-                    # Caches are larger than all results, and nobody looks at them again.
-                    shutil.rmtree(folder / "cache", ignore_errors=True)
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.move(folder, kept)
-            print(
-                f"  {turn + 1}/{repeats} {contender.name}: {runs[contender.name][-1]}", flush=True
-            )
+            try:
+                runs[name].append(_turn(contender, work, cores))
+            except CommandFailed as error:
+                if failed is None:
+                    raise
+                del runs[name]
+                failed(name, error)
+                continue
+            print(f"  {turn + 1}/{repeats} {name}: {runs[name][-1]}", flush=True)
+            if after is not None:
+                after({name: found for name, found in runs.items() if found})
     return runs
 
 
+def _turn(contender: Contender, work: Path, cores: Sequence[int]) -> Run:
+    kept = work / "kept" / contender.name
+    shutil.rmtree(kept, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=work) as scratch:
+        folder = Path(scratch) / "run"
+        run = measure(contender, folder, cores)
+        if contender.keep:
+            # Caches are larger than all results, and nobody looks at them again.
+            shutil.rmtree(folder / "cache", ignore_errors=True)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(folder, kept)
+    return run
+
+
 def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Return median, range and spread; beyond 5 % spread a figure counts as not measured."""
+    """Return median, range and spread.
+
+    Beyond 5 % spread, or of fewer than five runs, a figure counts as not measured.
+    """
     median = statistics.median(values)
     spread = (max(values) - min(values)) / median if median else 0.0
     return {
@@ -132,8 +179,18 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
         "min": min(values),
         "max": max(values),
         "spread": spread,
-        "measured": len(values) > 1 and spread <= MAX_SPREAD,
+        "runs": len(values),
+        "measured": len(values) >= LEAST_RUNS and spread <= MAX_SPREAD,
     }
+
+
+def doubt(figure: Mapping[str, Any]) -> str:
+    """Return why a figure counts as not measured; nothing where it is."""
+    if figure["measured"]:
+        return ""
+    if figure["spread"] > MAX_SPREAD:
+        return f"spread {figure['spread']:.1%}"
+    return "one run" if figure["runs"] == 1 else f"{figure['runs']} runs"
 
 
 def summarize(runs: Sequence[Run]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from measuring import LEAST_RUNS, doubt
+
 MB = 1e6
 
 
@@ -23,6 +25,21 @@ def machine(pythons: Mapping[str, Path]) -> dict[str, Any]:
         "system": platform.platform(),
         "packages": {name: _versions(path) for name, path in pythons.items() if path.exists()},
     }
+
+
+def device(python: Path) -> list[str]:
+    """Return name and driver of each GPU, and the CUDA that a Python's torch was built for."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    code = "import torch; print('CUDA', torch.version.cuda)"
+    found: list[str] = []
+    for command in (query, [str(python), "-c", code]):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            found.append(f"{command[0]} says nothing ({type(error).__name__})")
+            continue
+        found += [line.replace(", ", ", driver ") for line in done.stdout.strip().split("\n")]
+    return found
 
 
 def commit(root: Path) -> str:
@@ -54,7 +71,8 @@ def page(result: Mapping[str, Any]) -> str:
         f"# {result['title']}",
         "",
         f"{result['date']}, commit {result['commit']}, {here['processor']}, cores "
-        f"{result['cores']} of {here['cores']}, {here['memory']}, {here['system']}. Load "
+        f"{result['cores']} of {here['cores']}, {here['memory']}, {here['system']}"
+        f"{''.join(f', {part}' for part in here.get('device', ()))}. Load "
         f"average before {result['load_before']}, after {result['load_after']}.",
         "",
         f"Again: `{result['command']}`",
@@ -66,7 +84,7 @@ def page(result: Mapping[str, Any]) -> str:
         *(line for item in result.get("tables", {}).items() for line in _section(*item)),
         "## Verdict",
         "",
-        *(f"- {_verdict(verdict)}" for verdict in result["verdicts"]),
+        *(f"- {verdict(found)}" for found in result["verdicts"]),
         "",
         "## Packages",
         "",
@@ -82,7 +100,8 @@ def _timings(result: Mapping[str, Any]) -> list[str]:
         "",
         "Median (least to most) of the runs, interleaved, each a fresh process in a folder of its "
         "own. Memory is the largest sum of the processes' proportional set sizes, in brackets the "
-        "part that no file backs. Where runs spread by more than 5 %, the figure is not measured.",
+        "part that no file backs. Where runs spread by more than 5 %, or are fewer than five, the "
+        "figure is not measured.",
         "",
     ]
 
@@ -93,17 +112,25 @@ def _section(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def ratio(
-    goal: str, *, ours: Mapping[str, Any], theirs: Mapping[str, Any], least: float
+    goal: str,
+    *,
+    ours: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    least: float,
+    names: tuple[str, str] = ("ours", "theirs"),
 ) -> dict[str, Any]:
     """Judge that their figure is at least so many times ours; it needs both to be measured."""
-    measured = ours["measured"] and theirs["measured"]
+    pairs = zip(names, (ours, theirs), strict=True)
+    doubts = [f"{name}: {doubt(figure)}" for name, figure in pairs if doubt(figure)]
     value = theirs["median"] / ours["median"]
     return {
         "goal": goal,
         "value": value,
+        # Neighbours on a shared machine slow things down and never speed them up.
+        "fastest": theirs["min"] / ours["min"],
         "least": least,
-        "measured": measured,
-        "met": measured and value >= least,
+        "doubt": "; ".join(doubts),
+        "met": not doubts and value >= least,
     }
 
 
@@ -112,14 +139,29 @@ def holds(goal: str, met: bool, detail: str = "") -> dict[str, Any]:
     return {"goal": goal, "met": met, "detail": detail}
 
 
-def _verdict(verdict: Mapping[str, Any]) -> str:
-    word = "met" if verdict["met"] else "missed"
-    if "value" not in verdict:
-        return f"{verdict['goal']}: **{word}** {verdict['detail']}".rstrip()
-    figure = f"{verdict['value']:.2f} times, asked {verdict['least']:g}"
-    if not verdict["measured"]:
-        return f"{verdict['goal']}: **not measured** (spread over 5 %; {figure})"
-    return f"{verdict['goal']}: **{word}** ({figure})"
+def level(
+    goal: str, figure: Mapping[str, Any], value: float, asked: float, *, most: bool
+) -> dict[str, Any]:
+    """Judge a value that follows from a figure; it needs the figure to be measured."""
+    word = "at most" if most else "at least"
+    detail = f"({value:.3g}, asked {word} {asked:g})"
+    if doubt(figure):
+        return {**holds(goal, False, detail), "doubt": doubt(figure)}
+    return holds(goal, value <= asked if most else value >= asked, detail)
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """Return a verdict as a line of a page."""
+    goal, word = found["goal"], "met" if found["met"] else "missed"
+    if "value" not in found:
+        if doubtful := found.get("doubt"):
+            return f"{goal}: **not measured** ({doubtful}) {found['detail']}"
+        return f"{goal}: **{word}** {found['detail']}".rstrip()
+    figure = f"{found['value']:.2f} times, asked {found['least']:g}; "
+    figure += f"of the least of each, {found['fastest']:.2f}"
+    if found["doubt"]:
+        return f"{goal}: **not measured** ({found['doubt']}; {figure})"
+    return f"{goal}: **{word}** ({figure})"
 
 
 def _table(result: Mapping[str, Any]) -> list[str]:
@@ -133,9 +175,9 @@ def _table(result: Mapping[str, Any]) -> list[str]:
     for name, figures in result["contenders"].items():
         wall, cpu = figures["wall_seconds"], figures["cpu_seconds"]
         pss, anonymous = figures["peak_pss"], figures["peak_anonymous"]
-        spread = f"{wall['spread']:.1%}" + ("" if wall["measured"] else " **not measured**")
+        spread = told_spread(wall)
         lines.append(
-            f"| {name} | {rows / wall['median']:,.0f} | {_range(wall)} | {_range(cpu)} | "
+            f"| {name} | {rows / wall['median']:,.0f} | {span(wall)} | {span(cpu)} | "
             f"{pss['median'] / MB:,.0f} ({anonymous['median'] / MB:,.0f}) | {spread} |"
         )
     return lines
@@ -150,17 +192,27 @@ def _scoring_table(result: Mapping[str, Any]) -> list[str]:
     for name, figures in result["contenders"].items():
         wall, cpu = figures["scoring_seconds"], figures["scoring_cpu_seconds"]
         pss, anonymous = figures["peak_pss"], figures["peak_anonymous"]
-        spread = f"{wall['spread']:.1%}" + ("" if wall["measured"] else " **not measured**")
+        spread = told_spread(wall)
         lines.append(
-            f"| {name} | {result['rows'] / wall['median']:,.2f} | {_range(wall)} | {_range(cpu)} | "
-            f"{_range(figures['wall_seconds'])} | "
+            f"| {name} | {result['rows'] / wall['median']:,.2f} | {span(wall)} | {span(cpu)} | "
+            f"{span(figures['wall_seconds'])} | "
             f"{pss['median'] / MB:,.0f} ({anonymous['median'] / MB:,.0f}) | {spread} |"
         )
     return lines
 
 
-def _range(figure: Mapping[str, Any]) -> str:
+def span(figure: Mapping[str, Any]) -> str:
+    """Return a figure as its median and range."""
     return f"{figure['median']:.2f} ({figure['min']:.2f} to {figure['max']:.2f})"
+
+
+def told_spread(figure: Mapping[str, Any]) -> str:
+    """Return the spread of a figure, and why it does not count where it does not."""
+    if figure["runs"] == 1:
+        return "one run: **not measured**"
+    few = f", {figure['runs']} runs" if figure["runs"] < LEAST_RUNS else ""
+    missing = ": **not measured**" if doubt(figure) else ""
+    return f"{figure['spread']:.1%}{few}{missing}"
 
 
 def _data(data: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """Who takes part in `bench_train`, with which settings, and by how much ours is to be faster.
 
-Defaults are what a tool does unasked; best-tuned is the fastest of the settings in TUNING that
-keeps the objective.
+Defaults are what a tool does unasked. Best-tuned is the fastest of a peer's SETTINGS that computes
+what a plain loop does, found before anything is measured; the first one listed was the fastest when
+last looked at, and is taken where nothing is to be tried.
 """
 
 from __future__ import annotations
@@ -12,92 +13,152 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import environments
 from measuring import Contender
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 
-OURS, OURS_FLOAT32 = "ours", "ours, float32"
+# On a CPU the command `train` takes float32, unasked.
+OURS, OURS_FLOAT32 = "ours, bfloat16", "ours, float32 as it comes"
+OWN = {OURS: "bfloat16", OURS_FLOAT32: "auto"}
 TRL, TRL_DEFAULTS = "TRL, best-tuned", "TRL, defaults"
 LITGPT, LITGPT_FLOAT32 = "litgpt, best-tuned", "litgpt, float32"
-TRAINER, SEED, UNSLOTH = "Trainer, padded batches", "the seed's way", "unsloth"
+TRAINER, SEED, UNSLOTH = "Trainer, best-tuned", "the seed's way", "unsloth"
 TRL_PACKED = "TRL, best-tuned, packed"
+# Takes part in the gate alone: litgpt's steps, told without the rounding of its loss.
+GATE_ONLY = (LITGPT_FLOAT32,)
+UNTRAINED = "untrained"
+# One that compiles for longer is not the fastest.
+TRIAL_LIMIT = 600.0
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A peer's settings; its losses are held against plain ones in `dtype`, where it is named.
+    """A peer's settings; loss and gradient are held against plain ones as befits `dtype`.
 
-    litgpt computes its very loss in bfloat16. Not the `same` steps are those of the seed's way,
-    which has another objective, and of packing, which fills them with other rows. Threads that
-    wait give way, as ours do, unless `wait` says ACTIVE: spinning is fatal beside other work.
+    litgpt computes its very loss in bfloat16, so of that only its gradient is (`rough`). Not the
+    `same` steps are those of the seed's way, which has another objective, and of packing, which
+    fills them with other rows, but where one step takes all rows there are. Threads that wait give
+    way, as ours do, unless `wait` says ACTIVE: spinning is fatal beside other work.
     """
 
     environment: str
     what: str
     options: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "bfloat16"
+    rough: bool = False
     once: bool = False
     same: bool = True
     wait: str = "PASSIVE"
 
+    @property
+    def precision(self) -> str:
+        """In which dtypes it computes, in words."""
+        if self.what == "seed":
+            return "float32"
+        usual = "float32" if self.what == "trl" else "bfloat16"
+        weights = self.options.get("dtype", usual)
+        if self.what == "litgpt" or self.options.get("autocast") == "0":
+            return weights
+        return f"{weights} weights, bfloat16 autocast"
+
 
 _LIGHT = {"dtype": "bfloat16", "checkpointing": "0"}
-PEERS = {
-    TRL_DEFAULTS: Peer("trl", "trl", {"batch": "2"}),
-    TRL: Peer("trl", "trl", {**_LIGHT, "batch": "1"}),
-    LITGPT: Peer("litgpt", "litgpt", {"batch": "1"}, dtype=""),
-    LITGPT_FLOAT32: Peer("litgpt", "litgpt", {"batch": "1", "dtype": "float32"}, dtype="float32"),
-    TRAINER: Peer("trl", "hf", {"batch": "2"}),
-    SEED: Peer("trl", "seed", {"batch": "2"}, dtype="", once=True, same=False),
+_PLAIN = {**_LIGHT, "autocast": "0"}
+
+
+def _trl(light: Mapping[str, str], batch: int, attention: str = "sdpa", **more: str) -> Peer:
+    return Peer("trl", "trl", {**light, "batch": str(batch), "attention": attention, **more})
+
+
+def _litgpt(batch: int, wait: str = "PASSIVE") -> Peer:
+    return Peer("litgpt", "litgpt", {"batch": str(batch)}, rough=True, wait=wait)
+
+
+def _trainer(batch: int, attention: str) -> Peer:
+    return Peer("trl", "hf", {"batch": str(batch), "attention": attention})
+
+
+def _packed(length: int, accumulation: int, attention: str) -> Peer:
+    more = {"packing": "1", "length": str(length), "accumulation": str(accumulation)}
+    return Peer("trl", "trl", {**_LIGHT, "batch": "1", "attention": attention, **more}, same=False)
+
+
+Settings = Mapping[str, Mapping[str, Peer]]
+SETTINGS: Settings = {
+    TRL: {
+        "bfloat16, autocast, eager, 1 row": _trl(_LIGHT, 1, "eager"),
+        "bfloat16, autocast, sdpa, 1 row": _trl(_LIGHT, 1),
+        "bfloat16, eager, 1 row": _trl(_PLAIN, 1, "eager"),
+        "bfloat16, sdpa, 1 row": _trl(_PLAIN, 1),
+        "bfloat16, eager, 2 rows": _trl(_PLAIN, 2, "eager"),
+        "bfloat16, autocast, sdpa, 2 rows": _trl(_LIGHT, 2),
+        "bfloat16, autocast, sdpa, 4 rows": _trl(_LIGHT, 4),
+        "bfloat16, sdpa, 2 rows one after another (padding-free)": _trl(
+            _PLAIN, 2, padding_free="1", length="0"
+        ),
+        "bfloat16, sdpa, 8 rows one after another (padding-free)": _trl(
+            _PLAIN, 8, padding_free="1", length="0"
+        ),
+        "float32, autocast, eager, 1 row": _trl({"checkpointing": "0"}, 1, "eager"),
+        "bfloat16, sdpa, 1 row, torch.compile": _trl(_PLAIN, 1, compile="1"),
+        "bfloat16, eager, 1 row, threads spin": Peer(
+            "trl", "trl", {**_PLAIN, "batch": "1", "attention": "eager"}, wait="ACTIVE"
+        ),
+    },
+    TRL_DEFAULTS: {"as it comes, 2 rows": Peer("trl", "trl", {"batch": "2"})},
+    LITGPT: {
+        "bfloat16, 1 row": _litgpt(1),
+        "bfloat16, 1 row, threads spin": _litgpt(1, "ACTIVE"),
+        "bfloat16, 2 rows": _litgpt(2),
+        "bfloat16, 4 rows": _litgpt(4),
+    },
+    LITGPT_FLOAT32: {
+        "float32, 1 row": Peer(
+            "litgpt", "litgpt", {"batch": "1", "dtype": "float32"}, dtype="float32"
+        )
+    },
+    TRAINER: {
+        "bfloat16, autocast, eager, 1 row": _trainer(1, "eager"),
+        "bfloat16, autocast, sdpa, 1 row": _trainer(1, "sdpa"),
+        "bfloat16, autocast, sdpa, 2 rows": _trainer(2, "sdpa"),
+    },
+    SEED: {"all rows padded": Peer("trl", "seed", {"batch": "2"}, once=True, same=False)},
 }
-CUDA_PEERS = {
-    TRL_DEFAULTS: Peer("trl", "trl", {"batch": "2"}),
-    TRL: Peer("trl", "trl", {**_LIGHT, "batch": "4"}),
-    TRL_PACKED: Peer(
-        "trl",
-        "trl",
-        {**_LIGHT, "batch": "1", "accumulation": "1", "packing": "1", "length": "16384"},
-        dtype="",
-        same=False,
-    ),
-    UNSLOTH: Peer("unsloth", "unsloth", {"batch": "4"}),
+# Eager attention keeps a square of a long row for every head and layer.
+LONG_SETTINGS: Settings = {
+    TRL: {
+        "bfloat16, sdpa, 1 row": _trl(_PLAIN, 1),
+        "bfloat16, autocast, sdpa, 1 row": _trl(_LIGHT, 1),
+        "bfloat16, sdpa, 1 row, checkpointing": _trl({**_PLAIN, "checkpointing": "1"}, 1),
+        "float32, autocast, sdpa, 1 row": _trl({"checkpointing": "0"}, 1),
+    }
 }
-EVERYONE = {**CUDA_PEERS, **PEERS}
-GATED = (TRL, TRL_DEFAULTS, LITGPT_FLOAT32, LITGPT, TRAINER)
+CUDA_SETTINGS: Settings = {
+    TRL: {
+        "bfloat16, autocast, 2 rows": _trl(_LIGHT, 2),
+        "bfloat16, autocast, 1 row": _trl(_LIGHT, 1),
+        "bfloat16, autocast, 8 rows": _trl(_LIGHT, 8),
+        "bfloat16, 2 rows": _trl(_PLAIN, 2),
+    },
+    TRL_PACKED: {
+        "16,384 tokens, sdpa": _packed(16_384, 1, "sdpa"),
+        "8,192 tokens, sdpa": _packed(8192, 2, "sdpa"),
+        "16,384 tokens, variable lengths": _packed(16_384, 1, "flash_attention_2"),
+        "8,192 tokens, variable lengths": _packed(8192, 2, "flash_attention_2"),
+    },
+    TRL_DEFAULTS: SETTINGS[TRL_DEFAULTS],
+    UNSLOTH: {"4 rows": Peer("unsloth", "unsloth", {"batch": "4"})},
+}
 STARTED = (TRL, LITGPT)
-TUNING = {
-    "TRL, bfloat16 weights, 1 row": Peer("trl", "trl", {**_LIGHT, "batch": "1"}),
-    "TRL, bfloat16 weights, 2 rows": Peer("trl", "trl", {**_LIGHT, "batch": "2"}),
-    "TRL, bfloat16 weights, 4 rows": Peer("trl", "trl", {**_LIGHT, "batch": "4"}),
-    "TRL, bfloat16 weights, 1 row, checkpointing": Peer(
-        "trl", "trl", {"dtype": "bfloat16", "batch": "1"}
-    ),
-    "TRL, bfloat16 weights, no autocast, 1 row": Peer(
-        "trl", "trl", {**_LIGHT, "autocast": "0", "batch": "1"}
-    ),
-    "TRL, float32 weights, autocast, 1 row": Peer(
-        "trl", "trl", {"checkpointing": "0", "batch": "1"}
-    ),
-    "TRL, bfloat16 weights, packed (bfd)": Peer(
-        "trl", "trl", {**_LIGHT, "batch": "1", "packing": "1"}
-    ),
-    "TRL, bfloat16 weights, padding-free, 2 rows": Peer(
-        "trl", "trl", {**_LIGHT, "batch": "2", "padding_free": "1", "length": "0"}
-    ),
-    "TRL, bfloat16 weights, 1 row, threads spin": Peer(
-        "trl", "trl", {**_LIGHT, "batch": "1"}, wait="ACTIVE"
-    ),
-    "litgpt, bfloat16, 1 row": Peer("litgpt", "litgpt", {"batch": "1"}),
-    "litgpt, bfloat16, 1 row, threads spin": Peer(
-        "litgpt", "litgpt", {"batch": "1"}, wait="ACTIVE"
-    ),
-    "litgpt, bfloat16, 2 rows": Peer("litgpt", "litgpt", {"batch": "2"}),
-    "litgpt, bfloat16, 4 rows": Peer("litgpt", "litgpt", {"batch": "4"}),
-    "Trainer, bfloat16, 1 row": Peer("trl", "hf", {"batch": "1"}),
-    "Trainer, bfloat16, 2 rows": Peer("trl", "hf", {"batch": "2"}),
-}
+
+
+def settings(command: str, device: str) -> Settings:
+    """Return what may be tried, by contender, in the order of measuring."""
+    if device == "cuda":
+        return CUDA_SETTINGS
+    return LONG_SETTINGS if command == "trajectories" else SETTINGS
+
 
 SPEED_GOALS: Mapping[str, Mapping[str, float]] = {
     "like3b": {TRL_DEFAULTS: 2.6, TRL: 1.7, LITGPT: 1.4, SEED: 8.0},
@@ -107,6 +168,18 @@ SPEED_GOALS: Mapping[str, Mapping[str, float]] = {
 START_GOALS = {TRL: 2.0, LITGPT: 1.4}
 FIRST_STEP_GOALS = {TRL: 2.0}
 TRAJECTORY_GOALS = {TRL: 2.0}
+
+
+def asked(command: str, shape: str) -> tuple[str, str, Mapping[str, float]]:
+    """Return which figure is judged, how it is called, and how many times ours it is to be."""
+    if command == "start":
+        if shape in ("small", "tiny"):
+            return "first_step_seconds", "seconds to the first step", FIRST_STEP_GOALS
+        return "wall_seconds", "seconds of the process", START_GOALS
+    goals = TRAJECTORY_GOALS if command == "trajectories" else SPEED_GOALS.get(shape, {})
+    return "training_seconds", "tokens/s", goals
+
+
 # On a device of the H100 class: share of the GEMM peak, and seconds from start to adapter.
 DEVICE_SHARE, DEVICE_SECONDS = 0.6, 45.0
 
@@ -117,20 +190,19 @@ class Makes:
 
     Args:
         model: The folder everyone loads.
-        peers: Where the peers' environments are.
+        pythons: The interpreter of each peer's environment.
         options: What every contender is told.
         ours: Configuration keys for our side alone.
     """
 
     model: Path
-    peers: Path
+    pythons: Mapping[str, Path]
     options: Mapping[str, str]
     ours: Mapping[str, str]
 
     def own(self, name: str, rows: Path, cores: Sequence[int], **options: str) -> Contender:
-        """Return our side; `float32` in its name is its dtype."""
-        dtype = "float32" if name == OURS_FLOAT32 else "bfloat16"
-        given = {**self.options, "training.dtype": dtype, **self.ours, **options}
+        """Return our side."""
+        given = {**self.options, "training.dtype": OWN[name], **self.ours, **options}
         return self._code("train_ours", name, "ours", rows, cores, given)
 
     def reference(
@@ -150,10 +222,15 @@ class Makes:
     ) -> Contender:
         """Return a peer in its own environment."""
         script = "train_litgpt.py" if peer.what == "litgpt" else "train_peers.py"
-        python = environments.python(peer.environment, self.peers)
-        command = [str(python), str(HERE / script), peer.what, str(self.model), str(tokens)]
-        command += _pairs({**self.options, **options, **peer.options})
-        environment = {**self._environment("", cores), "OMP_WAIT_POLICY": peer.wait}
+        command = [
+            str(self.pythons[peer.environment]),
+            str(HERE / script),
+            peer.what,
+            str(self.model),
+            str(tokens),
+        ]
+        command += _pairs({**self.options, **peer.options, **options})
+        environment = {**self._environment([], cores), "OMP_WAIT_POLICY": peer.wait}
         return Contender(name, command, environment, keep=True, once=peer.once)
 
     def _code(
@@ -167,16 +244,17 @@ class Makes:
     ) -> Contender:
         code = f"import {module}; {module}.main()"
         command = [sys.executable, "-c", code, what, str(self.model), str(source)]
-        path = os.pathsep.join([str(ROOT), str(HERE)])
         command += _pairs(options)
-        return Contender(name, command, self._environment(path, cores), keep=True)
+        environment = self._environment([str(ROOT), str(HERE)], cores)
+        return Contender(name, command, environment, keep=True)
 
-    def _environment(self, path: str, cores: Sequence[int]) -> dict[str, str]:
+    def _environment(self, path: Sequence[str], cores: Sequence[int]) -> dict[str, str]:
         # A device that is not asked for would be taken all the same.
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.options["device"] == "cpu" else {}
+        inherited = os.environ.get("PYTHONPATH")
         return {
             "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": path,
+            "PYTHONPATH": os.pathsep.join([*path, *([inherited] if inherited else [])]),
             "OMP_NUM_THREADS": str(len(cores)),
             "OMP_WAIT_POLICY": "PASSIVE",
             **hidden,

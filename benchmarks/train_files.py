@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,17 @@ def adapter(named: Iterator[tuple[str, Any]]) -> dict[str, Any]:
     return {plain: tensor for name, tensor in named if (plain := plain_name(name))}
 
 
+def put(module: Any, path: Path) -> None:
+    """Copy an adapter into a PEFT model, found by the plain names of its tensors."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    with torch.no_grad():
+        for name, parameter in adapter(module.named_parameters()).items():
+            parameter.copy_(tensors[name])
+
+
 def seconds_since_start() -> float:
     """Return how long this process has been there, to a hundredth, imports and all."""
     fields = Path("/proc/self/stat").read_text("ascii").rpartition(")")[2].split()
@@ -75,37 +86,52 @@ def seconds_since_start() -> float:
 
 @dataclass
 class Clock:
-    """Seconds of the training itself, of its steps, and from process start to the first step."""
+    """Seconds from the begin of the first step to the end of the last, whatever lies between.
 
-    began: float = 0.0
+    Attributes:
+        device: Where it computes; what is still to be done there is waited for.
+        ends: Seconds from the begin to the end of each step.
+        cpu_seconds: Processor seconds of this process in the same time.
+        first_step_at: Seconds from the start of the process to the end of the first step.
+    """
+
+    device: str = "cpu"
+    ends: list[float] = field(default_factory=list)
+    cpu_seconds: float = 0.0
     first_step_at: float = 0.0
-    steps: int = 0
-    seconds: float = 0.0
 
     def begin(self) -> None:
         """Training begins: model, rows and optimizer are there."""
-        self.began = time.perf_counter()
+        self._wait()
+        self._began, self._cpu_began = time.perf_counter(), time.process_time()
 
     def step(self) -> None:
         """An optimizer step has ended."""
-        self.steps += 1
-        self.seconds = time.perf_counter() - self.began
-        if self.steps == 1:
-            self.first_step_at = seconds_since_start()
+        self._wait()
+        self.ends.append(time.perf_counter() - self._began)
+        self.cpu_seconds = time.process_time() - self._cpu_began
+        self.first_step_at = self.first_step_at or seconds_since_start()
+
+    def _wait(self) -> None:
+        if self.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
 
 def write_results(out: Path, clock: Clock, losses: Sequence[float], **more: float) -> None:
     """Write what the run measured of itself, and what it computed."""
-    if not clock.seconds:
+    if not clock.ends:
         raise SystemExit("no optimizer step was taken")
     inside = {
-        "training_seconds": clock.seconds,
+        "training_seconds": clock.ends[-1],
+        "training_cpu_seconds": clock.cpu_seconds,
         "first_step_seconds": clock.first_step_at,
         **more,
     }
     (out / "inside.json").write_text(json.dumps(inside), "ascii")
     (out / "found.json").write_text(
-        json.dumps({"losses": list(losses), "steps": clock.steps}), "ascii"
+        json.dumps({"losses": list(losses), "step_ends": clock.ends}), "ascii"
     )
 
 

@@ -79,7 +79,7 @@ def train(folder: Path, tokens: Path, out: Path, options: Mapping[str, str]) -> 
     clock.begin()
     for part in files.parts(rows, int(options["rows_per_step"])):
         losses.append(_backward(model, part, batch))
-        if options.get("keep_gradient") == "1" and not clock.steps:
+        if options.get("keep_gradient") == "1" and not clock.ends:
             _save(out / "gradient.safetensors", model, gradient=True)
         if clip:
             torch.nn.utils.clip_grad_norm_(trained, clip)

@@ -10,7 +10,9 @@ import gzip
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +72,10 @@ class Material:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which rows: how many in an optimizer step, how many steps, of what length."""
+    """Which rows: how many in an optimizer step, how many steps, of what length.
+
+    The gate takes all of its rows in each of its steps.
+    """
 
     rows_per_step: int
     steps: int
@@ -79,6 +84,7 @@ class Wanted:
     length: int
     held_out: int
     gate_rows: int
+    gate_steps: int
 
 
 def make(
@@ -87,7 +93,17 @@ def make(
     """Make model and rows; `source` is a file of tasks, a folder of trajectories, or None."""
     model = work / "model"
     texts = rows_of.library_texts()
-    make_model(SHAPES[shape], model, texts=texts, tokenizer=tokenizer)
+    told = json.dumps([vars(SHAPES[shape]), SEED, str(tokenizer and tokenizer.resolve())])
+    mark = work / "model.made"
+    if not mark.is_file() or mark.read_text("utf-8") != told:
+        mark.unlink(missing_ok=True)
+        # In a process of its own, which takes its hold of a device with it.
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool_of_one:
+            making = pool_of_one.submit(
+                make_model, SHAPES[shape], model, texts=texts, tokenizer=tokenizer
+            )
+            making.result()
+        mark.write_text(told, "utf-8")
     pool = work / "pool.jsonl"
     if source is None:
         _write_synthetic(pool, model, texts, max(POOL, 2 * wanted.rows_per_step * wanted.steps))
@@ -194,26 +210,29 @@ def choose(pool: Path, model: Path, work: Path, wanted: Wanted) -> Material:
     chosen = [fitting[place] for place in trained]
     places = np.arange(wanted.gate_rows) * len(chosen) // wanted.gate_rows
     by_length = sorted(chosen, key=lambda pair: len(pair[1].input_ids))
-    rows, tokens = _write_pair(work, "rows", chosen, wanted)
+    size = wanted.rows_per_step
+    rows, tokens = _write_pair(work / "rows", chosen, size=size, epochs=wanted.epochs)
     gate = [by_length[place] for place in places]
-    gate_rows, gate_tokens = _write_pair(work, "gate", gate, wanted)
+    gate_rows, gate_tokens = _write_pair(
+        work / "gated", gate, size=len(gate), epochs=wanted.gate_steps
+    )
     held_out = work / "held-out.jsonl"
     files.write_rows(held_out, [fitting[place][1] for place in held])
     return Material(model, rows, tokens, held_out, gate_rows, gate_tokens)
 
 
 def _write_pair(
-    work: Path, name: str, chosen: Sequence[tuple[bytes, files.Row]], wanted: Wanted
+    path: Path, chosen: Sequence[tuple[bytes, files.Row]], *, size: int, epochs: int
 ) -> tuple[Path, Path]:
     """Write rows as a file of text, and their ids in the order in which ours trains them."""
     from swe_scaffold.engine.batches import RowOrder
 
-    data, tokens = work / f"{name}.jsonl", work / f"{name}.tokens.jsonl"
+    data, tokens = path.with_suffix(".jsonl"), path.with_suffix(".tokens.jsonl")
     data.write_bytes(b"".join(line for line, _ in chosen))
-    order = RowOrder(len(chosen), min(wanted.rows_per_step, len(chosen)), SEED)
+    order = RowOrder(len(chosen), size, SEED)
     trained = [
         chosen[place][1]
-        for step in range(order.steps_per_epoch * wanted.epochs)
+        for step in range(order.steps_per_epoch * epochs)
         for place in order.at(step)
     ]
     files.write_rows(tokens, trained)
@@ -224,7 +243,21 @@ def _row(row: Any) -> files.Row:
     return files.Row(row.instance_id, list(map(int, row.input_ids)), list(map(int, row.loss_mask)))
 
 
-def quantiles(values: Sequence[int]) -> dict[str, int]:
-    """Return what is said of lengths."""
-    found = {f"p{at}": int(np.percentile(values, at)) for at in (0, 10, 50, 90, 100)}
-    return {**found, "sum": sum(values)}
+def about(rows: Sequence[files.Row], shape: str, size: int, epochs: int) -> dict[str, str]:
+    """Return what a page says of rows, model and recipe."""
+    notes = {}
+    for name, values in (
+        ("Tokens of a row", [len(row.input_ids) for row in rows]),
+        ("Targets of a row", [row.targets for row in rows]),
+    ):
+        points = [f"p{at} {int(np.percentile(values, at)):,}" for at in (0, 10, 50, 90, 100)]
+        notes[name] = f"{', '.join(points)}, sum {sum(values):,}."
+    sizes = ", ".join(f"{key} {value}" for key, value in vars(SHAPES[shape]).items())
+    notes["Model"] = f"Qwen2, random weights (seed {SEED}): {sizes}."
+    steps = len(rows) // size
+    told = f"{epochs} epoch{'s' if epochs > 1 else ''}, {steps} steps of {size} rows each"
+    notes["Recipe"] = (
+        f"{told}. LoRA r 8, alpha 16 on q, k, v, o, no dropout; AdamW 2e-4, constant; gradients "
+        "clipped at 1."
+    )
+    return notes

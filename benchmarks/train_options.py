@@ -14,9 +14,10 @@ ENVIRONMENTS = ("trl", "litgpt")
 COMMANDS = ("speed", "start", "trajectories")
 # Steps, least and most tokens of a row, rows in a step, where the command line leaves them.
 DEFAULTS = {
-    "speed": (1, 0, 1024, 16),
+    # One step leaves matrix A where it was.
+    "speed": (2, 0, 1024, 16),
     "start": (3, 0, 1024, 16),
-    "trajectories": (1, 12_288, 32_768, 2),
+    "trajectories": (2, 12_288, 32_768, 2),
     "cuda": (31, 0, 2048, 16),
 }
 SHAPES = {"speed": "like3b", "start": "like3b", "trajectories": "long"}
@@ -29,6 +30,9 @@ def parser(about: str) -> argparse.ArgumentParser:
     for name in ("prepare", *COMMANDS):
         command = commands.add_parser(name)
         command.add_argument("--peers", type=Path, default=Path("~/.cache/swe-bench-peers"))
+        command.add_argument(
+            "--peer-python", action="append", default=[], help="NAME=PATH of an interpreter"
+        )
         if name == "prepare":
             continue
         command.add_argument("--shape", choices=[*material.SHAPES], default=SHAPES[name])
@@ -36,15 +40,19 @@ def parser(about: str) -> argparse.ArgumentParser:
         command.add_argument("--tokenizer", type=Path, help="folder with Qwen2.5's tokenizer")
         command.add_argument("--steps", type=int, help="optimizer steps of an epoch")
         command.add_argument("--rows-per-step", type=int)
-        command.add_argument("--epochs", type=int, default=1)
+        command.add_argument("--epochs", type=int)
         command.add_argument("--length", type=int, help="most tokens of a row")
         command.add_argument("--least", type=int, help="least tokens of a row")
-        command.add_argument("--gate-rows", type=int, help="rows of the step compared first")
+        command.add_argument(
+            "--gate-rows", type=int, help="rows of each of the steps that are compared first"
+        )
         command.add_argument("--repeats", type=int)
         command.add_argument("--cores", default="all", help="1, all or 1,all")
         command.add_argument("--only", help="names of peers, separated by semicolons")
         command.add_argument("--set", action="append", default=[], help="KEY=VALUE of our side")
-        command.add_argument("--tune", action="store_true", help="try other settings of peers")
+        command.add_argument(
+            "--no-tune", action="store_true", help="take the first of each peer's settings"
+        )
         command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
         command.add_argument("--work", type=Path, default=Path("bench-work"))
         command.add_argument("--output", type=Path, help="page to write; numbers go beside it")
@@ -60,11 +68,12 @@ def wanted(given: argparse.Namespace) -> material.Wanted:
     return material.Wanted(
         rows_per_step=given.rows_per_step or rows,
         steps=given.steps or steps,
-        epochs=given.epochs,
+        epochs=given.epochs or (2 if given.device == "cuda" else 1),
         least=least if given.least is None else given.least,
         length=given.length or length,
         held_out=held_out,
-        gate_rows=given.gate_rows or (1 if long else 4),
+        gate_rows=given.gate_rows or (1 if long else 8),
+        gate_steps=4 if given.device == "cuda" else 2,
     )
 
 
@@ -82,29 +91,54 @@ def cores(given: argparse.Namespace) -> dict[str, list[int]]:
     return {name: known[name] for name in names}
 
 
-def peers(given: argparse.Namespace, shape: str) -> tuple[dict[str, who.Peer], list[str]]:
-    """Return the peers that take part, and those that would but are not installed.
+def interpreters(given: argparse.Namespace) -> dict[str, Path]:
+    """Return where the interpreter of each peer's environment is, or would be."""
+    named = dict(pair.split("=", 1) for pair in given.peer_python)
+    folder = given.peers.expanduser().resolve()
+    # Not resolved: an environment's interpreter is a link to the one outside it.
+    return {
+        name: Path(named[name]).absolute() if name in named else environments.python(name, folder)
+        for name in (*ENVIRONMENTS, "unsloth")
+    }
+
+
+def peers(given: argparse.Namespace) -> tuple[who.Settings, dict[str, str]]:
+    """Return the settings of the peers that take part, and why the others do not.
 
     Raises:
         SystemExit: An unknown name, or no environment where there should be one.
     """
-    every = who.CUDA_PEERS if given.device == "cuda" else who.PEERS
-    names = given.only.split(";") if given.only else _usual(given.command, shape, [*every])
-    every = {**who.EVERYONE, **every}
+    every = who.settings(given.command, given.device)
+    absent = {} if given.only else _left_out(given)
+    names = given.only.split(";") if given.only else [name for name in every if name not in absent]
     if unknown := [name for name in names if name not in every]:
         raise SystemExit(f"--only: {unknown[0]!r} is none of: {'; '.join(every)}")
-    folder = given.peers.expanduser().resolve()
-    absent = [
-        name for name in names if not environments.python(every[name].environment, folder).exists()
-    ]
-    if any(every[name].environment in ENVIRONMENTS for name in absent):
-        raise SystemExit("no environment of the peers: run `bench_train.py prepare` first")
-    return {name: every[name] for name in names if name not in absent}, absent
+    chosen, pythons = {}, interpreters(given)
+    for name in names:
+        environment = next(iter(every[name].values())).environment
+        if pythons[environment].exists():
+            chosen[name] = every[name]
+        elif environment in ENVIRONMENTS:
+            raise SystemExit("no environment of the peers: run `bench_train.py prepare` first")
+        else:
+            absent[name] = "not installed here, so not measured."
+    return chosen, absent
 
 
-def _usual(command: str, shape: str, every: list[str]) -> list[str]:
-    if command != "speed":
-        return [*(who.STARTED if command == "start" else (who.TRL,))]
-    # All logits of padded rows of a large vocabulary take the seed's way half an hour.
-    left_out = {who.LITGPT_FLOAT32} | (set() if shape in ("like3b", "tiny") else {who.SEED})
-    return [name for name in every if name not in left_out]
+def _left_out(given: argparse.Namespace) -> dict[str, str]:
+    """Return who is left out where nobody is named, and why."""
+    if given.device == "cuda":
+        return {"litgpt": "its script here computes on a CPU alone, so it is not measured."}
+    if given.command == "trajectories":
+        return {
+            "litgpt, Trainer and the seed's way": "not measured: rows of trajectories are compared "
+            "with TRL alone."
+        }
+    if given.command == "start":
+        every = who.settings(given.command, given.device)
+        why = "not measured: whole processes are compared with the faster peers."
+        return {name: why for name in every if name not in who.STARTED}
+    if given.shape in ("like3b", "tiny"):
+        return {}
+    why = "not measured: all logits of rows padded to 2,048 tokens take it half an hour."
+    return {who.SEED: why}

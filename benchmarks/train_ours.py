@@ -3,8 +3,8 @@
 python -c "import train_ours; train_ours.main()" ours MODEL ROWS [OPTION=VALUE ...] FOLDER
 
 Options: `steps`, `rows_per_step`, `epochs`, `length`, `clip`, `init`, and any key of the
-configuration. Seconds are those of timing.jsonl; when the first step was done is when its line was
-there.
+configuration. The clock is read where the loop begins and where it says that a step has ended, as
+the peers' callbacks do.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import train_files as files
 
-LOOK_EVERY = 0.02
 # AdamW's first moment after one step is this part of the gradient.
 FIRST_MOMENT = 0.1
 
@@ -29,23 +28,17 @@ def train(model: Path, rows: Path, out: Path, options: Mapping[str, str]) -> Non
     from swe_scaffold.cli import main as command
 
     run = out / "run"
-    watch = _Watch(run / "timing.jsonl")
-    watch.start()
+    clock = files.Clock(options["device"])
+    _watch(clock)
     code = command(
         ["train", str(rows), "--output", str(run), "--offline", *settings(model, options)]
     )
-    watch.stop()
     if code:
         sys.exit(code)
-    timing = _lines(run / "timing.jsonl")
-    clock = files.Clock(
-        first_step_at=watch.seen or files.seconds_since_start(),
-        steps=len(timing),
-        seconds=sum(line["wall_seconds"] for line in timing),
-    )
     losses = [line["loss"] for line in _lines(run / "metrics.jsonl") if "loss" in line]
     more = {}
     if options.get("device") == "cuda":
+        timing = _lines(run / "timing.jsonl")
         more["device_bytes"] = float(max(line["peak_memory_bytes"] for line in timing))
     files.write_results(out, clock, losses, **more)
 
@@ -77,26 +70,21 @@ def settings(model: Path, options: Mapping[str, str]) -> list[str]:
     return [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
 
 
-class _Watch(threading.Thread):
-    """Notes when a file has its first line."""
+def _watch(clock: files.Clock) -> None:
+    """Have the loop of the command read a clock."""
+    from swe_scaffold.engine import loop
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(daemon=True)
-        self._path, self._done, self.seen = path, threading.Event(), 0.0
+    unwatched = loop.run
 
-    def run(self) -> None:
-        while not self._done.wait(LOOK_EVERY):
-            try:
-                there = self._path.stat().st_size > 0
-            except OSError:
-                continue
-            if there:
-                self.seen = files.seconds_since_start()
-                return
+    def watched(taken: Any, rows: Any, order: Any, after_step: Any) -> None:
+        def ended(metrics: Any) -> None:
+            clock.step()
+            after_step(metrics)
 
-    def stop(self) -> None:
-        self._done.set()
-        self.join()
+        clock.begin()
+        unwatched(taken, rows, order, ended)
+
+    loop.run = watched
 
 
 def _lines(path: Path) -> list[dict[str, float]]:
@@ -104,7 +92,7 @@ def _lines(path: Path) -> list[dict[str, float]]:
 
 
 def export_step(run: Path, out: Path) -> None:
-    """Write, of a run of one step without clipping, its gradient and where it began: `init`.
+    """Write, of a run without clipping, the gradient of step 1 and where it began: `init`.
 
     The gradient is the first moment in the checkpoint, scaled. Matrix A is still as it was drawn,
     as its gradient is zero where B is zero.
@@ -117,7 +105,7 @@ def export_step(run: Path, out: Path) -> None:
     firsts = ((name, value) for name, value in moments.items() if name.endswith(".exp_avg"))
     gradient = {name: value / FIRST_MOMENT for name, value in files.adapter(firsts).items()}
     save_file(gradient, out / "gradient.safetensors")
-    after = files.adapter(iter(load_file(run / "adapter_model.safetensors").items()))
+    after = files.adapter(iter(load_file(checkpoint / "adapter_model.safetensors").items()))
     before = {name: np.zeros_like(t) if name.endswith("B") else t for name, t in after.items()}
     save_file(before, out / "init.safetensors")
 

@@ -22,6 +22,7 @@ LORA = {
     "lora_dropout": 0.0,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
 }
+SEED_LENGTH = 2048
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def trl(work: Work) -> None:
     if "autocast" in work.options:
         settings["bf16"] = work.on("autocast")
     settings |= {name: True for name in ("packing", "padding_free") if work.on(name)}
+    settings["torch_compile"] = work.on("compile")
     names = {"dtype": "dtype", "attention": "attn_implementation"}
     load = {key: work.options[name] for name, key in names.items() if name in work.options}
     rows = files.read_rows(work.tokens)
@@ -111,7 +113,9 @@ def hf(work: Work) -> None:
         TrainingArguments,
     )
 
-    module = AutoModelForCausalLM.from_pretrained(work.model, dtype=torch.bfloat16)
+    module = AutoModelForCausalLM.from_pretrained(
+        work.model, dtype=torch.bfloat16, attn_implementation=work.options["attention"]
+    )
     rows = [
         {
             "input_ids": row.input_ids,
@@ -146,7 +150,7 @@ def seed(work: Work) -> None:
     module = prepare_model_for_kbit_training(module)
     rows = []
     for row in files.read_rows(work.tokens):
-        padding = work.number("pad", 2048) - len(row.input_ids)
+        padding = SEED_LENGTH - len(row.input_ids)
         ids = row.input_ids + [tokenizer.pad_token_id] * padding
         mask = [1] * len(row.input_ids) + [0] * padding
         rows.append({"input_ids": ids, "attention_mask": mask})
@@ -189,10 +193,10 @@ def _train(trainer: Any, work: Work) -> None:
     """Train, save the adapter as a user would, and write down what it took."""
     from safetensors.torch import save_file
 
-    clock = files.Clock()
+    clock = files.Clock(work.device)
     trainer.add_callback(_watch(clock, work))
     if "init" in work.options:
-        _put(trainer.model, Path(work.options["init"]))
+        files.put(trainer.model, Path(work.options["init"]))
     trainer.train()
     trainer.save_model(str(work.out / "adapter"))
     named = files.adapter(trainer.model.named_parameters())
@@ -216,24 +220,13 @@ def _watch(clock: files.Clock, work: Work) -> Any:
             clock.step()
 
         def on_pre_optimizer_step(self, *_: Any, model: Any, **__: Any) -> None:
-            if clock.steps == 0 and work.on("keep_gradient"):
+            if not clock.ends and work.on("keep_gradient"):
                 named = ((name, p.grad) for name, p in model.named_parameters())
                 found = files.adapter((name, grad) for name, grad in named if grad is not None)
                 kept = {name: grad.float().cpu().contiguous() for name, grad in found.items()}
                 save_file(kept, work.out / "gradient.safetensors")
 
     return Watch()
-
-
-def _put(module: Any, path: Path) -> None:
-    """Begin from the adapter that everyone begins from."""
-    import torch
-    from safetensors.torch import load_file
-
-    tensors = load_file(path)
-    with torch.no_grad():
-        for name, parameter in files.adapter(module.named_parameters()).items():
-            parameter.copy_(tensors[name])
 
 
 def _device_bytes(work: Work) -> dict[str, float]:

@@ -85,18 +85,67 @@ def test_a_run_is_timed_with_its_children(load, tmp_path: Path) -> None:
 def test_a_command_that_fails_says_so(load, tmp_path: Path) -> None:
     measuring = load("measuring")
     broken = measuring.Contender("x", [sys.executable, "-c", "raise SystemExit('no luck')"], {})
-    with pytest.raises(measuring.CommandFailed, match="no luck"):
+    with pytest.raises(measuring.CommandFailed, match="no luck") as caught:
         measuring.measure(broken, tmp_path, [0])
+    assert caught.value.last_line == "no luck"
+
+
+def test_a_command_that_takes_too_long_is_killed(load, tmp_path: Path) -> None:
+    measuring = load("measuring")
+    code = "import time; time.sleep(60)"
+    slow = measuring.Contender("x", [sys.executable, "-c", code], {}, limit=0.5)
+    with pytest.raises(measuring.CommandFailed, match=r"killed after 0\.5 s"):
+        measuring.measure(slow, tmp_path, [0])
+
+
+def test_who_fails_is_left_out_and_the_others_go_on(load, tmp_path: Path) -> None:
+    measuring = load("measuring")
+    fine = measuring.Contender("fine", [sys.executable, "-c", ""], {})
+    # Fails in its second turn.
+    code = "import pathlib, sys; f = pathlib.Path(sys.argv[1]); f.exists() and sys.exit('no luck')"
+    again = f"{code}; f.write_text('')"
+    broken = measuring.Contender(
+        "broken", [sys.executable, "-c", again, str(tmp_path / "mark")], {}
+    )
+    heard, seen = [], []
+    runs = measuring.interleave(
+        [broken, fine],
+        repeats=3,
+        work=tmp_path,
+        cores=[0],
+        failed=lambda name, error: heard.append((name, error.last_line)),
+        after=lambda runs: seen.append({name: len(found) for name, found in runs.items()}),
+    )
+    assert {name: len(found) for name, found in runs.items()} == {"fine": 3}
+    assert heard == [("broken", "no luck")]
+    assert seen[0] == {"broken": 1}
+    assert seen[-1] == {"fine": 3}
+    (tmp_path / "mark").write_text("")
+    with pytest.raises(measuring.CommandFailed):
+        measuring.interleave([broken], repeats=1, work=tmp_path, cores=[0])
 
 
 def test_a_wide_spread_is_not_measured(load) -> None:
     summary, ratio = load("measuring").summary, load("pages").ratio
-    steady, wild = summary([1.0, 1.01, 1.04]), summary([2.9, 3.0, 3.2])
+    steady, wild = summary([1.0, 1.01, 1.04, 1, 1]), summary([2.9, 3.0, 3.2, 3, 3])
     assert steady["measured"]
     assert not wild["measured"]
     assert not ratio("x", ours=steady, theirs=wild, least=2)["met"]
-    assert ratio("x", ours=steady, theirs=summary([3.0, 3.0]), least=2)["met"]
-    assert not summary([1.0])["measured"]
+    found = ratio("x", ours=steady, theirs=summary([3.0, 3.1, 3.0, 3.0, 2.98]), least=2)
+    assert (found["met"], found["doubt"]) == (True, "")
+    assert (found["value"], found["fastest"]) == (3.0, 2.98)
+
+
+@pytest.mark.parametrize(("runs", "word"), [(1, "one run"), (2, "2 runs"), (4, "4 runs")])
+def test_fewer_than_five_runs_are_never_measured(load, runs: int, word: str) -> None:
+    measuring, pages = load("measuring"), load("pages")
+    few, enough = (measuring.summary([value] * count) for value, count in ((9.0, runs), (1.0, 5)))
+    assert measuring.doubt(few) == word
+    found = pages.ratio("x", ours=enough, theirs=few, least=2)
+    assert (found["met"], found["doubt"]) == (False, f"theirs: {word}")
+    assert word in pages.told_spread(few)
+    assert "not measured" in pages.told_spread(few)
+    assert pages.told_spread(enough) == "0.0%"
 
 
 @pytest.mark.parametrize(
