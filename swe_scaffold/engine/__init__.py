@@ -14,6 +14,7 @@
 - `loss.py`: the negative log-likelihood of the supervised positions, and nothing else.
 - `attention.py`: rows in one stream, each attending to itself alone.
 - `grouped.py`: that attention as products of grouped heads, for CPUs.
+- `products.py`: which library multiplies float32 matrices on a CPU.
 - `batches.py`: rows to padded tensors or a stream, and the order of rows over a run.
 - `passes.py`: how the rows of a step become micro-batches.
 - `budget.py`: how many tokens those hold, and whether activations are kept.
