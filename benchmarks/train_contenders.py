@@ -38,8 +38,8 @@ class Peer:
 
     litgpt computes its very loss in bfloat16, so of that only its gradient is (`rough`). Not the
     `same` steps are those of the seed's way, which has another objective, and of packing, which
-    fills them with other rows, but where one step takes all rows there are. Threads that wait give
-    way, as ours do, unless `wait` says ACTIVE: spinning is fatal beside other work.
+    fills them with other rows, but where one step takes all rows there are. Threads that wait spin
+    for some tens of microseconds, as ours do, or with `wait` ACTIVE until there is work again.
     """
 
     environment: str
@@ -91,14 +91,9 @@ SETTINGS: Settings = {
         "bfloat16, autocast, sdpa, 1 row": _trl(_LIGHT, 1),
         "bfloat16, eager, 1 row": _trl(_PLAIN, 1, "eager"),
         "bfloat16, sdpa, 1 row": _trl(_PLAIN, 1),
-        "bfloat16, eager, 2 rows": _trl(_PLAIN, 2, "eager"),
         "bfloat16, autocast, sdpa, 2 rows": _trl(_LIGHT, 2),
-        "bfloat16, autocast, sdpa, 4 rows": _trl(_LIGHT, 4),
         "bfloat16, sdpa, 2 rows one after another (padding-free)": _trl(
             _PLAIN, 2, padding_free="1", length="0"
-        ),
-        "bfloat16, sdpa, 8 rows one after another (padding-free)": _trl(
-            _PLAIN, 8, padding_free="1", length="0"
         ),
         "float32, autocast, eager, 1 row": _trl({"checkpointing": "0"}, 1, "eager"),
         "bfloat16, sdpa, 1 row, torch.compile": _trl(_PLAIN, 1, compile="1"),
@@ -111,7 +106,6 @@ SETTINGS: Settings = {
         "bfloat16, 1 row": _litgpt(1),
         "bfloat16, 1 row, threads spin": _litgpt(1, "ACTIVE"),
         "bfloat16, 2 rows": _litgpt(2),
-        "bfloat16, 4 rows": _litgpt(4),
     },
     LITGPT_FLOAT32: {
         "float32, 1 row": Peer(
@@ -230,7 +224,9 @@ class Makes:
             str(tokens),
         ]
         command += _pairs({**self.options, **peer.options, **options})
-        environment = {**self._environment([], cores), "OMP_WAIT_POLICY": peer.wait}
+        environment = self._environment([], cores)
+        if peer.wait == "ACTIVE":
+            environment |= {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "infinite"}
         return Contender(name, command, environment, keep=True, once=peer.once)
 
     def _code(
@@ -256,7 +252,9 @@ class Makes:
             "HF_HUB_OFFLINE": "1",
             "PYTHONPATH": os.pathsep.join([*path, *([inherited] if inherited else [])]),
             "OMP_NUM_THREADS": str(len(cores)),
+            # As the command `train` has it.
             "OMP_WAIT_POLICY": "PASSIVE",
+            "GOMP_SPINCOUNT": "2000",
             **hidden,
         }
 

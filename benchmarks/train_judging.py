@@ -14,7 +14,9 @@ import pages
 from train_contenders import DEVICE_SECONDS, DEVICE_SHARE, OURS, OWN, UNTRAINED, Peer
 from train_speeds import Work
 
-LOSS_TOLERANCES = {"float32": 1e-4, "bfloat16": 2e-3}
+# In step 2 Adam has made much of small gradients: in bfloat16 every trainer was off by 3e-3
+# of 9 (like3b, 2026-11-29).
+LOSS_TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-3}
 # Relative: what the order of sums may do in float32, and rounding in bfloat16. Another objective or
 # other targets are further off by an order of magnitude.
 GRADIENT_TOLERANCES = {"float32": 1e-4, "bfloat16": 5e-2}

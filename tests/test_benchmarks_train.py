@@ -175,7 +175,7 @@ def test_every_gradient_is_held_to_a_bound(
     ("losses", "gradient", "dtype", "trouble"),
     [
         ([9.0, 8.901], NEAR, "bfloat16", ""),
-        ([9.0, 8.903], NEAR, "bfloat16", "loss off by 3.0e-03"),
+        ([9.0, 8.907], NEAR, "bfloat16", "loss off by 7.0e-03"),
         ([9.0], NEAR, "bfloat16", "loss off by inf"),
         ([9.0, 8.9], NEAR, "float32", "gradient off by 4.0e-03"),
         ([9.0, 8.9], [3.0, 4.0001], "float32", ""),
