@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -113,6 +113,28 @@ def make(
     return choose(pool, model, work, wanted)
 
 
+def qwen2(shape: Shape, ends: Mapping[str, int]) -> Any:
+    """Return the config of a shape; `ends` has the ids of the tokens that end a text and a turn."""
+    from transformers import Qwen2Config
+
+    return Qwen2Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        max_position_embeddings=32_768,
+        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+        bos_token_id=ends["<|endoftext|>"],
+        eos_token_id=ends["<|im_end|>"],
+        pad_token_id=ends["<|endoftext|>"],
+        dtype=shape.dtype,
+    )
+
+
 def make_model(shape: Shape, folder: Path, *, texts: Sequence[str], tokenizer: Path | None) -> None:
     """Write a Qwen2 with weights drawn from a seed, its tokenizer beside it.
 
@@ -120,7 +142,7 @@ def make_model(shape: Shape, folder: Path, *, texts: Sequence[str], tokenizer: P
     `texts`, whose ids are a part of the vocabulary.
     """
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
     from swe_scaffold.quickstart.tiny_model import train_tokenizer, write_tokenizer
 
@@ -134,22 +156,7 @@ def make_model(shape: Shape, folder: Path, *, texts: Sequence[str], tokenizer: P
         write_tokenizer(train_tokenizer(texts, size), folder)
     added = json.loads((folder / "tokenizer.json").read_bytes())["added_tokens"]
     ids = {token["content"]: token["id"] for token in added}
-    config = Qwen2Config(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.inner,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        max_position_embeddings=32_768,
-        rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},
-        rms_norm_eps=1e-6,
-        tie_word_embeddings=True,
-        bos_token_id=ids["<|endoftext|>"],
-        eos_token_id=ids["<|im_end|>"],
-        pad_token_id=ids["<|endoftext|>"],
-        dtype=shape.dtype,
-    )
+    config = qwen2(shape, ids)
     torch.manual_seed(SEED)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = Qwen2ForCausalLM(config).to(getattr(torch, shape.dtype))

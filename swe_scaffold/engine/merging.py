@@ -292,7 +292,8 @@ def _pairs(adapter: Path, stored: Collection[str]) -> dict[str, dict[str, torch.
                 f"the adapter of {show(name)} lacks a matrix", where=str(adapter / WEIGHTS)
             )
     inner = {name.partition(".")[2]: pair for name, pair in pairs.items()}
-    return inner if len(inner) == len(pairs) and set(inner) <= set(stored) else pairs
+    short = len(inner) == len(pairs) and set(inner) <= set(stored)
+    return inner if short and not set(pairs) <= set(stored) else pairs
 
 
 def _scale(adapter: Path) -> float:

@@ -59,12 +59,12 @@ def restored(run: Run, allow_change: Sequence[str]) -> dict[str, Any] | None:
         return None
     restore(run.loop, checkpoint)
     state = dict(checkpoint.state)
-    if reason := _best_is_lost(run, checkpoint):
-        state["best"] = None
-        run.reporter.say(f"the best step so far is forgotten: {show(reason, width=400)}")
     # All of it is looked at before anything is written or removed.
     metrics_bytes = run.take_over(state, where=str(checkpoint.folder))
     require_lines(run.folder / run_folder.METRICS, metrics_bytes)
+    if reason := _best_is_lost(run, checkpoint):
+        state["best"] = run.best = None
+        run.reporter.say(f"the best step so far is forgotten: {show(reason, width=400)}")
     _carry_over(run, before, checkpoint)
     remove(run.folder / run_folder.MANIFEST)
     remove_newer(checkpoints, checkpoint.step)
@@ -75,19 +75,16 @@ def _best_is_lost(run: Run, checkpoint: Checkpoint) -> str:
     """Say why the lowest NLL so far, or the weights that had it, are of no use any more."""
     from swe_scaffold.engine.checkpoint import open_checkpoint
 
-    best = checkpoint.state.get("best")
-    if not best:
+    if run.best is None:
         return ""
     if checkpoint.fingerprint.get("holdout") != run.fingerprint.get("holdout"):
         return "it was that of another hold-out"
     if not run.training.load_best:
         return ""
     try:
-        open_checkpoint(checkpoint.folder.with_name(f"step-{best[1]}"))
+        open_checkpoint(checkpoint.folder.with_name(f"step-{run.best[1]}"))
     except IntegrityError as error:
         return str(error)
-    except (TypeError, LookupError):
-        return ""  # malformed, as `take_over` says
     return ""
 
 
@@ -108,7 +105,8 @@ def _carry_over(run: Run, before: Mapping[str, Any], checkpoint: Checkpoint) -> 
         run.trained_rows |= record.read_trained_rows(run.folder)
     if new:
         record.refuse_trained(run.data.held_out, run.trained_rows, where=str(run.folder))
-    run.changes = [*known, *new, *others]
+    # Interrupted before its next checkpoint, a run sees the same differences again.
+    run.changes = [*known, *new, *(change for change in others if change not in known)]
     for change in new:
         run.reporter.say(f"changed from step {step} on: {record.in_words(change)}")
     for change in others:

@@ -132,22 +132,24 @@ class Run:
         try:
             self._machinery = self._machinery.cut_into(tokens, self.training, self.data.trained)
         except OutOfMemory:
-            change = {"was": tokens, "is": fitting, "key": "tokens_per_micro_batch"}
-            self.changes.append({"step": self.loop.step, **change})
+            found = {"tokens_per_micro_batch": tokens}, {"tokens_per_micro_batch": fitting}
+            (change,) = record.changes(*found, self.loop.step)
             self.reporter.say(f"{record.in_words(change)}: the last bits may differ")
-            if self.processes.leads:
+            if self.processes.leads and change not in self.changes:
+                self.changes.append(change)
                 self.write_record()
 
     def take_over(self, state: Mapping[str, Any], *, where: str) -> int:
         """Put a checkpoint's sums in place; return how many bytes of the metrics it has seen."""
         try:
-            self.best = (state["best"][0], state["best"][1]) if state["best"] else None
+            best = state["best"]
+            self.best = (float(best[0]), int(best[1])) if best else None
             self.eval_nll = state["eval_nll"]
             self.losses = (state["losses"][0], state["losses"][1])
             self.window = [(nll, targets) for nll, targets in state["window"]]
             self.pending = bool(state["pending_evaluation"])
             return int(state["metrics_bytes"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise IntegrityError(f"malformed state: {error}", where=where) from None
 
     def _open_logs(self, keep: int, step: int) -> None:

@@ -24,7 +24,8 @@ class Speed:
     `first_step_seconds` is from the start of the process to the end of its first step,
     `batch_share` the share of the steps in which rows were made into tensors. `mfu` is the work
     that exact training needs over what a large product does in the same time (`gemm_flops`
-    operations a second, of all processes together); both are None unless asked for.
+    operations a second, of all processes together), of the steps in which it was asked for; both
+    are None unless asked for.
     """
 
     steps: int
@@ -52,23 +53,30 @@ class Telemetry:
         self._work: StepWork | None = StepWork.of(loop.model) if measured else None
         self._gemm = loop.processes.size * measure_gemm(loop.device) if measured else None
         self._steps = self._tokens = self._targets = self._peak = 0
-        self._seconds = self._making = self._flops = self._first = 0.0
+        self._seconds = self._making = self._first = 0.0
+        # Of the steps whose work is known: those of an earlier start may have been taken without.
+        self._flops = self._worked = 0.0
 
     def go_on(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Take in the steps that were taken before an interruption, as their lines have them."""
         for line in lines:
             try:
-                seconds = float(line["wall_seconds"])
-                self._first = self._first or float(line["since_start_seconds"])
-                self._peak = max(self._peak, int(line["peak_memory_bytes"]))
-                self._tokens += round(seconds * line["tokens_per_second"])
-                self._targets += round(seconds * line["targets_per_second"])
-                self._making += float(line["batch_seconds"])
-                self._flops += float(line.get("mfu", 0.0)) * seconds * (self._gemm or 0.0)
-                self._seconds += seconds
-                self._steps += 1
-            except (KeyError, TypeError, ValueError):
+                seconds, making = float(line["wall_seconds"]), float(line["batch_seconds"])
+                tokens = round(seconds * line["tokens_per_second"])
+                targets = round(seconds * line["targets_per_second"])
+                first, peak = float(line["since_start_seconds"]), int(line["peak_memory_bytes"])
+                mfu = float(line["mfu"]) if "mfu" in line else None
+            except (KeyError, TypeError, ValueError, OverflowError):
                 continue  # this log is no part of what a run vouches for
+            self._steps += 1
+            self._tokens += tokens
+            self._targets += targets
+            self._seconds += seconds
+            self._making += making
+            self._first, self._peak = self._first or first, max(self._peak, peak)
+            if mfu is not None and self._gemm is not None:
+                self._flops += mfu * seconds * self._gemm
+                self._worked += seconds
 
     def line(self, metrics: StepMetrics, rows: Sequence[TokenizedExample]) -> dict[str, Any]:
         """Take a step in, and return its line."""
@@ -85,6 +93,7 @@ class Telemetry:
         self._seconds += seconds
         self._making += metrics.batch_seconds
         self._flops += flops
+        self._worked += seconds
         line: dict[str, Any] = {
             "step": metrics.step,
             "wall_seconds": round(seconds, 4),
@@ -101,7 +110,8 @@ class Telemetry:
     def summary(self) -> dict[str, Any]:
         """Return what the steps so far came to, as JSON values."""
         seconds = max(self._seconds, 1e-9)
-        mfu = None if self._gemm is None else round(self._flops / seconds / self._gemm, 4)
+        worked = max(self._worked, 1e-9)
+        mfu = None if self._gemm is None else round(self._flops / worked / self._gemm, 4)
         return asdict(
             Speed(
                 steps=self._steps,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from swe_scaffold.engine.loop import Loop
 from swe_scaffold.errors import IntegrityError, UsageError
 from tests.tiny_runs import (
     Listener,
@@ -164,12 +165,15 @@ def test_a_best_checkpoint_that_is_lost_is_forgotten_before_more_steps_are_taken
     assert read_json(tmp_path / "run" / "manifest.json")["result"]["best_step"] == 6
 
 
-def test_a_refused_resume_changes_nothing(model: Path, data: Path, half: Path) -> None:
+@pytest.mark.parametrize("best", [["x"], [1.0, "../../elsewhere"], [1.0, 1e999], {"a": 1}])
+def test_a_refused_resume_changes_nothing(
+    model: Path, data: Path, half: Path, best: object
+) -> None:
     """A state that makes no sense, a change asked for at the same time."""
     from swe_scaffold.manifest import file_entries
 
     place = half / "checkpoints" / "step-4"
-    rewrite(place / "state.json", best=["x"])
+    rewrite(place / "state.json", best=best)
     manifest = read_json(place / "manifest.json")
     rewrite(place / "manifest.json", files=file_entries(place, sorted(manifest["files"])))
     before = left_over(half)
@@ -214,3 +218,46 @@ def test_speed_is_that_of_all_parts_of_a_run(model: Path, data: Path, half: Path
     assert checkpoints(half)[-1] == 6
     train(make_config(model, half), data, resume=True)
     assert read_json(half / "manifest.json")["speed"]["steps"] == 6
+
+
+def test_what_is_in_the_log_of_another_run_or_none_breaks_nothing(
+    model: Path, data: Path, half: Path
+) -> None:
+    log = half / "timing.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()][:4]
+    lines[1]["tokens_per_second"] = float("inf")
+    lines[2] = {"step": 3, "wall_seconds": "long"}
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    train(make_config(model, half), data, resume=True)
+    speed = read_json(half / "manifest.json")["speed"]
+    assert speed["steps"] == 4
+    assert 0 < speed["tokens_per_second"] < 1e9
+
+
+def test_mfu_is_that_of_the_steps_in_which_it_was_measured(
+    model: Path, data: Path, half: Path
+) -> None:
+    train(make_config(model, half, measure_mfu=True), data, resume=True)
+    lines = [json.loads(line) for line in (half / "timing.jsonl").read_text().splitlines()]
+    assert ["mfu" in line for line in lines] == [False] * 4 + [True] * 2
+    found = read_json(half / "manifest.json")["speed"]["mfu"]
+    assert min(line["mfu"] for line in lines[4:]) <= found <= max(line["mfu"] for line in lines[4:])
+
+
+def test_what_a_run_sees_twice_is_on_the_record_once(
+    model: Path, data: Path, half: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of two processes went on as one, and was killed before its next checkpoint."""
+    from swe_scaffold.manifest import file_entries
+
+    place = half / "checkpoints" / "step-4"
+    rewrite(place / "state.json", processes=2)
+    manifest = read_json(place / "manifest.json")
+    rewrite(place / "manifest.json", files=file_entries(place, sorted(manifest["files"])))
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "take", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config(model, half), data, resume=True)
+    train(make_config(model, half), data, resume=True)
+    changes = read_json(half / "manifest.json")["changes"]
+    assert changes == [{"step": 4, "key": "processes", "was": 2, "is": 1}]

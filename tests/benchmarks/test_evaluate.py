@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDER = ROOT / "benchmarks"
+from tests.benchmarks.conftest import FOLDER, ROOT
+
 WORDS = ("parser", "token", "returns", "value", "when", "empty", "list", "given", "raises")
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def module(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return module
 
 
 def write_tasks(path: Path, count: int) -> Path:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from swe_scaffold.diffs import parse_patch
 
-FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 PATCH = (
     "diff --git a/pkg/mod.py b/pkg/mod.py\n--- a/pkg/mod.py\n+++ b/pkg/mod.py\n"
     "@@ -1,2 +1,2 @@ def reader():\n     return value\n-    total = first\n+    total = second\n"
@@ -27,16 +24,6 @@ BASE = [
     }
     for number in range(3)
 ]
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(str(FOLDER))
-
-    def module(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return module
 
 
 def test_rows_are_distinct_valid_and_depend_on_their_number_only(load, tmp_path: Path) -> None:
