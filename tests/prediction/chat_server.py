@@ -56,13 +56,20 @@ class Handler(BaseHTTPRequestHandler):
             place.seen.append(request)
             place.open_now += 1
             place.most_open = max(place.most_open, place.open_now)
+            self.is_open = True
         try:
             place.behave(self, request, before)
         except (BrokenPipeError, ConnectionResetError):
             pass
         finally:
-            with place.lock:
-                place.open_now -= 1
+            self.close_request()
+
+    def close_request(self) -> None:
+        """Count this request no more: whoever has its answer may send the next one."""
+        place: ChatServer = self.server.place
+        with place.lock:
+            place.open_now -= self.is_open
+            self.is_open = False
 
     def reply(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -70,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.close_request()
         self.wfile.write(body)
 
     def complete(self, text: str | None, finish: str = "stop", **message: Any) -> None:
