@@ -1,8 +1,6 @@
 """`python -m swe_scaffold` is the command `swe-scaffold`."""
 
-import sys
-
-from swe_scaffold.cli import main
+from swe_scaffold.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

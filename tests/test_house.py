@@ -371,7 +371,7 @@ def test_doors_are_only_doors(top: str) -> None:
     for path in (ROOT / top).glob("*.py"):
         source = path.read_text(encoding="utf-8")
         assert source.count("\n") <= 12, path.name
-        assert "from swe_scaffold.cli import main" in source, path.name
+        assert "from swe_scaffold.cli import run" in source, path.name
 
 
 MACHINE_PATH = re.compile(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from swe_scaffold.cli import main
+from swe_scaffold.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main(["evaluate", *sys.argv[1:]], prog=Path(__file__).name))
+    run(["evaluate", *sys.argv[1:]], prog=Path(__file__).name)

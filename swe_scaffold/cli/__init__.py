@@ -1,6 +1,7 @@
 """The command line: parse, call one verb, print its result, return its exit code.
 
-- `__init__.py`: `main`, from arguments to exit code; errors as `error:` and `hint:`.
+- `__init__.py`: `main`, from arguments to exit code, and `run`, which ends the process with it;
+  errors as `error:` and `hint:`.
 - `app.py`: the Typer applications, the options every command has, results on stdout.
 - `help.py`: what help says of a command, for the terminal and for the docs.
 - `quickstart.py`: quickstart.
@@ -25,7 +26,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from swe_scaffold.errors import (
     EnvironmentFailure,
@@ -81,6 +82,16 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "swe-scaffold") -> in
         code = _report(_as_ours(error), as_json="--json" in flags)
     _settle()
     return code
+
+
+def run(argv: Sequence[str] | None = None, *, prog: str = "swe-scaffold") -> NoReturn:
+    """Be the command: as `main`, and end the process with its exit code."""
+    code = main(argv, prog=prog)
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+        # FSDP keeps what the processes were joined by, whose threads end an interpreter that
+        # shuts down with SIGABRT now and then: a launcher takes that for a failed run.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _dispatch(arguments: list[str], prog: str) -> int:

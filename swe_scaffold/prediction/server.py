@@ -100,6 +100,8 @@ class ServedModel:
                     replies.put(self._ask(*job, sampling, stop))
                 except Exception as error:  # noqa: BLE001 it is raised where the replies are awaited
                     replies.put(error)
+                    # Here, not where replies are awaited: this thread asks nothing more.
+                    stop.set()
 
         for _ in range(workers):
             # Daemons: a request that hangs does not keep the process from ending.

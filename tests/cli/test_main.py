@@ -324,3 +324,24 @@ def test_a_door_finds_the_package_from_any_folder(rows: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert '"rows": ' in done.stdout
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_one_of_several_processes_ends_without_what_may_fail_at_exit(processes: str) -> None:
+    """FSDP leaves threads behind that abort an interpreter now and then, its work long done."""
+    code = (
+        "import atexit, sys; from swe_scaffold.cli import run; "
+        "atexit.register(print, 'at exit', file=sys.stderr); run(sys.argv[1:])"
+    )
+    for arguments, expected in [(["--version"], 0), (["no-such-command"], 2)]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, "WORLD_SIZE": processes},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == expected
+        assert ("swe-scaffold" in done.stdout) == (expected == 0)
+        assert ("error: " in done.stderr) == (expected == 2)
+        assert ("at exit" in done.stderr) == (processes == "1")

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from swe_scaffold.cli import main
+from swe_scaffold.cli import run
 from swe_scaffold.engine import checkpoint
 from swe_scaffold.engine.loop import Loop
 from swe_scaffold.errors import DivergedError
@@ -53,4 +53,4 @@ if __name__ == "__main__":
     Loop._backward = backward  # type: ignore[method-assign]
     if what == "stop":
         checkpoint.write_manifest = write_slowly
-    sys.exit(main(arguments))
+    run(arguments)
