@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from swe_scaffold.engine.products import may_use_bfloat16
 
-BLOCK = 64
+BLOCK = 128
 # Making the weights again costs a fifth of the attention; keeping them, at this length, as much
 # memory as the rest of a layer.
 KEPT = 2048
