@@ -39,7 +39,7 @@ class Peer:
     litgpt computes its very loss in bfloat16, so of that only its gradient is (`rough`). Not the
     `same` steps are those of the seed's way, which has another objective, and of packing, which
     fills them with other rows, but where one step takes all rows there are. Threads that wait spin
-    for some tens of microseconds, as ours do, or with `wait` ACTIVE until there is work again.
+    for some hundreds of microseconds, as ours do, or with `wait` ACTIVE until there is work again.
     """
 
     environment: str
@@ -254,7 +254,7 @@ class Makes:
             "OMP_NUM_THREADS": str(len(cores)),
             # As the command `train` has it.
             "OMP_WAIT_POLICY": "PASSIVE",
-            "GOMP_SPINCOUNT": "2000",
+            "GOMP_SPINCOUNT": "8000",
             **hidden,
         }
 

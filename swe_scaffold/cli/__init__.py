@@ -214,10 +214,10 @@ def _calm_libraries(debug: bool, *, offline: bool) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # Threads that sleep at once are woken too often, those that spin on are fatal on busy cores:
-    # they spin for some tens of microseconds. Whoever chose a policy has it.
+    # they spin for some hundreds of microseconds. Whoever chose a policy has it.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+        os.environ.setdefault("GOMP_SPINCOUNT", "8000")
     # Other packages' plugins for pydantic would be imported and run.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     if not debug:
