@@ -159,6 +159,88 @@ def _feed(stream: int, left: memoryview) -> memoryview:
         return left[:0]
 
 
+class Dialogue:
+    """A program that answers JSON values, one a line, until it is closed or fails.
+
+    Args:
+        command: The program and its arguments.
+        environment: All it sees of one.
+        cwd: Where it runs.
+        reply_bytes: Longest reply.
+        end: What it means that the program ends without a reply.
+
+    Raises:
+        EnvironmentFailure: It cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        cwd: Path | None = None,
+        reply_bytes: int = 64 * MIB,
+        end: str = "it ended",
+    ) -> None:
+        self._reply_bytes, self._ended = reply_bytes, end
+        try:
+            self._child = subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=dict(environment),
+                # Ctrl-C at the terminal is this process's to answer.
+                start_new_session=True,
+            )
+        except OSError as error:
+            message = f"cannot be started: {(error.strerror or str(error)).lower()}"
+            raise EnvironmentFailure(message, where=command[0]) from None
+        self._end = weakref.finalize(self, _kill, self._child)
+
+    def ask(self, request: Any, *, seconds: float) -> Any:
+        """Return the reply to a JSON value; the program does not outlive a failure.
+
+        Raises:
+            ChildFailed: No reply in time, too long a one, or none because the program has ended.
+        """
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(json.dumps(request, allow_nan=False).encode("ascii") + b"\n")
+            self._child.stdin.flush()
+            line = self._read_line(seconds)
+        except BrokenPipeError:
+            line = b""
+        except ChildFailed:
+            self._end()
+            raise
+        if not line.endswith(b"\n"):
+            self._end()
+            raise ChildFailed(self._ended)
+        return json.loads(line)
+
+    def close(self) -> None:
+        """End the program."""
+        self._end()
+
+    def _read_line(self, seconds: float) -> bytes:
+        assert self._child.stdout is not None
+        stream, line = self._child.stdout.fileno(), bytearray()
+        deadline = time.monotonic() + seconds
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise ChildFailed(f"no reply within {seconds:g} s")
+            chunk = os.read(stream, _READ_BYTES)
+            if not chunk:
+                break
+            line += chunk
+            if len(line) > self._reply_bytes:
+                raise ChildFailed(f"a reply of more than {self._reply_bytes // MIB} MiB")
+        return bytes(line)
+
+
 class Conversation:
     """A Python module of ours in a process of its own, asked one JSON value after the other.
 
@@ -173,18 +255,13 @@ class Conversation:
     def __init__(
         self, module: str, *, seconds: float, memory_bytes: int, reply_bytes: int = 64 * MIB
     ) -> None:
-        self._seconds, self._reply_bytes = seconds, reply_bytes
-        command = [sys.executable, "-P", "-m", module, str(seconds), str(memory_bytes)]
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-            # Ctrl-C at the terminal is this process's to answer.
-            start_new_session=True,
+        self._seconds = seconds
+        self._dialogue = Dialogue(
+            [sys.executable, "-P", "-m", module, str(seconds), str(memory_bytes)],
+            environment=_environment(),
+            reply_bytes=reply_bytes,
+            end=f"more than {seconds:g} s of processor time, or a crash",
         )
-        self._end = weakref.finalize(self, _kill, self._child)
 
     def ask(self, request: Any) -> Any:
         """Return the child's reply to a JSON value; it does not outlive a failure.
@@ -192,41 +269,12 @@ class Conversation:
         Raises:
             ChildFailed: No reply within the limits.
         """
-        assert self._child.stdin is not None
-        try:
-            self._child.stdin.write(json.dumps(request, allow_nan=False).encode("ascii") + b"\n")
-            self._child.stdin.flush()
-            line = self._read_line()
-        except BrokenPipeError:
-            line = b""
-        except ChildFailed:
-            self._end()
-            raise
-        if not line.endswith(b"\n"):
-            self._end()
-            raise ChildFailed(f"more than {self._seconds:g} s of processor time, or a crash")
-        return json.loads(line)
+        # The first reply waits for the child's imports too.
+        return self._dialogue.ask(request, seconds=5 * self._seconds + 60)
 
     def close(self) -> None:
         """End the child."""
-        self._end()
-
-    def _read_line(self) -> bytes:
-        assert self._child.stdout is not None
-        stream, line = self._child.stdout.fileno(), bytearray()
-        # The first reply waits for the child's imports too.
-        deadline = time.monotonic() + 5 * self._seconds + 60
-        while not line.endswith(b"\n"):
-            ready, _, _ = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                raise ChildFailed(f"no reply within {5 * self._seconds + 60:g} s")
-            chunk = os.read(stream, _READ_BYTES)
-            if not chunk:
-                break
-            line += chunk
-            if len(line) > self._reply_bytes:
-                raise ChildFailed(f"a reply of more than {self._reply_bytes // MIB} MiB")
-        return bytes(line)
+        self._dialogue.close()
 
 
 def answer_requests(answer: Callable[[Any], Any]) -> None:
@@ -268,7 +316,8 @@ def _small_environment() -> dict[str, str]:
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    child.kill()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
     for stream in (child.stdin, child.stdout):
         if stream is not None:
             with contextlib.suppress(BrokenPipeError):

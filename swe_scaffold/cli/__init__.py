@@ -9,7 +9,7 @@
 - `data.py`: build.  `inspecting.py`: audit, summarize.  `model.py`: train.
 - `evaluating.py`: evaluate, compare.  `evaluation_text.py`, `comparison_text.py`: what they say.
 - `options.py`: options that several commands share.
-- `predicting.py`: predict.
+- `predicting.py`: predict.  `walking.py`: walkthrough.
 - `showing.py`: show.  `show_text.py`: the path of a row.  `rows.py`: a row and its tokens.
 - `tables.py`: numbers and tables for people.
 - `docs.py`: docs/cli.md and docs/configuration.md.
@@ -49,6 +49,7 @@ _EXTRAS = {
     "detect_secrets": "data",
     "bm25s": "retrieval",
     "ray": "ray",
+    "minisweagent": "agent",
 } | dict.fromkeys(
     ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "huggingface_hub"),
     "train",

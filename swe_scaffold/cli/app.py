@@ -113,6 +113,7 @@ def application() -> typer.Typer:
         scoring,
         showing,
         synthesis,
+        walking,
     )
 
     return APP

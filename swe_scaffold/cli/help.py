@@ -29,6 +29,7 @@ ORDER = (
     "predict",
     "score",
     "export",
+    "walkthrough",
 )
 COMMON = ("json_output", "offline", "quiet", "verbose", "debug", "help")
 COMMON_SPELLINGS = ("--json", "--offline", "-q", "--quiet", "-v", "--verbose", "--debug")

@@ -69,16 +69,23 @@ def run_git(
         EnvironmentFailure: It cannot be started.
     """
     git, *arguments = command
-    settings = [part for setting in _SETTINGS for part in ("-c", setting)]
     return run_program(
-        [git, *settings, "--no-pager", *arguments],
+        [git, "--no-pager", *arguments],
         seconds=seconds,
         cwd=cwd,
-        environment={**_ENVIRONMENT, **(environment or {})},
+        environment={**git_environment(), **(environment or {})},
         stdin=stdin,
         output_bytes=output_bytes,
         memory_bytes=_MEMORY_BYTES,
     )
+
+
+def git_environment(*more: str) -> dict[str, str]:
+    """Return the variables that keep git from running anything; `more` are settings, NAME=VALUE."""
+    settings = [setting.partition("=") for setting in (*_SETTINGS, *more)]
+    named = {f"GIT_CONFIG_KEY_{index}": name for index, (name, _, _) in enumerate(settings)}
+    values = {f"GIT_CONFIG_VALUE_{index}": value for index, (_, _, value) in enumerate(settings)}
+    return {**_ENVIRONMENT, "GIT_CONFIG_COUNT": str(len(settings)), **named, **values}
 
 
 def find_git() -> str:

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swe_scaffold.sources.fields import objects, repository, text
-from swe_scaffold.sources.turns import Chat, dig, dig_text, id_from_name
+from swe_scaffold.sources.turns import Chat, dig, dig_text, id_from_name, read_tools
 from swe_scaffold.types import Origin, Outcome, Trajectory
 
 _FENCE = "```mswea_bash_command"
 _DONE = ("COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "MINI_SWE_AGENT_FINAL_OUTPUT")
+# Models that say what they were told to: mini-swe-agent's own for tests, and our guide.
+_SCRIPTED = ("test_models", "ScriptedGuide")
 _MIN_PREFIX_CHARS = 20
 
 
@@ -48,13 +50,16 @@ def read(row: Mapping[str, Any], origin: Origin) -> Trajectory:
     kept = _without_exit(messages, ended=bool(exit_status))
     chat.left_out["exit_message"] = len(messages) - len(kept)
     _read_messages(chat, kept, info)
-    instance_id = text(row, "instance_id") or id_from_name(origin)
+    instance_id = (
+        text(row, "instance_id") or text(info, "instance_id", "info.") or id_from_name(origin)
+    )
     return Trajectory(
         instance_id=instance_id,
         repo=repository({"instance_id": instance_id}),
         messages=chat.finished(),
         origin=origin,
         source_format=dig_text(row, "trajectory_format") or "mini-swe-agent",
+        tools=read_tools(info.get("tools"), "info.tools"),
         model=dig_text(info, "config", "model", "model_name"),
         patch=text(info, "submission", "info."),
         exit_status=exit_status,
@@ -91,7 +96,7 @@ def _read_messages(
     chat: Chat, messages: Sequence[Mapping[str, Any]], info: Mapping[str, Any]
 ) -> None:
     model_type = dig_text(info, "config", "model_type")
-    scripted = "scripted" if "test_models" in model_type else ""
+    scripted = "scripted" if any(name in model_type for name in _SCRIPTED) else ""
     complaints = _format_complaints(info)
     for index, message in enumerate(messages):
         where = f"messages[{index}]."

@@ -22,7 +22,8 @@ PAGES = sorted(
 # Files that commands make or read; the last part of a path decides.
 MADE = re.compile(
     r".*(manifest|config|run|adapter_config|trained_rows|evaluation)\.json|\.venv.*"
-    r"|(data|artifacts|runs|checkpoints|evaluation)/.*|(README|DATA_CARD)\.md"
+    r"|(data|artifacts|runs|checkpoints|evaluation|walkthrough)/.*"
+    r"|(README|DATA_CARD|walkthrough)\.md|walkthrough\.(traj|atif)\.json"
 )
 PATH = re.compile(r"`([\w./-]+(?:\.(?:py|md|json|toml|txt|yaml)|/))`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")

@@ -1,0 +1,282 @@
+"""The command that walks through a repository: walkthrough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from swe_scaffold.cli.app import APP, Session, command
+from swe_scaffold.cli.options import TrustTemplate
+from swe_scaffold.cli.tables import facts
+from swe_scaffold.errors import CheckFailed, DataError, IntegrityError, UsageError
+from swe_scaffold.terminal import show
+
+if TYPE_CHECKING:
+    from swe_scaffold.engine.sampling import Sampling
+    from swe_scaffold.walkthrough import Subject, Walk
+    from swe_scaffold.walkthrough.chat_model import ChatModel
+
+Backend = Literal["auto", "bwrap", "landlock"]
+_PAGE = "walkthrough.html"
+
+
+@command(
+    APP,
+    "walkthrough",
+    examples=(
+        "swe-scaffold walkthrough path/to/repository --task 'Where are redirects followed?'",
+        "swe-scaffold walkthrough . --api-base http://127.0.0.1:8000/v1 --model qwen",
+        "swe-scaffold walkthrough . --model artifacts/checkpoints/mine",
+    ),
+)
+def walkthrough(  # noqa: PLR0913 one parameter per option
+    session: Session,
+    repo: Annotated[Path, typer.Argument(metavar="REPO", help="Folder of the repository.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="What the walkthrough is about.", show_default="the repository"
+        ),
+    ] = None,
+    task_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same, from a file.")
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="The same, from the task with this instance_id of --in."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option("--in", metavar="TASKS", help="Tasks that --instance names one of."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Run folder, model folder or hub id; with --api-base the name at the server.",
+            show_default="a scripted guide",
+        ),
+    ] = None,
+    api_base: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Ask an OpenAI-compatible server, as http://127.0.0.1:8000/v1."
+        ),
+    ] = None,
+    api_key_env: Annotated[
+        str | None,
+        typer.Option(metavar="VARIABLE", help="Environment variable that holds the server's key."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Longest wait for one answer of a server.")
+    ] = 600.0,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            metavar="T", help="0 takes the likeliest token, more draws.", show_default="0"
+        ),
+    ] = 0.0,
+    max_new_tokens: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most tokens of an answer.")
+    ] = 1024,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Base of an adapter, where its manifest names none."),
+    ] = None,
+    trust_template: TrustTemplate = False,
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Where trajectory, summary and page are written."),
+    ] = Path("walkthrough"),
+    max_steps: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Most answers of the model.")
+    ] = 40,
+    sandbox: Annotated[
+        Backend,
+        typer.Option(
+            metavar="auto|bwrap|landlock",
+            help="bubblewrap, or Landlock and seccomp; auto takes the first that works.",
+        ),
+    ] = "auto",
+    allow_bash: Annotated[
+        bool, typer.Option("--allow-bash", help="Offer a shell too, in the same sandbox.")
+    ] = False,
+) -> None:
+    """Let an agent look through a repository that it cannot change, and report.
+
+    Without --model a scripted guide does so, offline and in seconds. Whoever guides works in a
+    sandbox without network; the content of the whole tree is compared before and after.
+    """
+    from swe_scaffold.engine.sampling import Sampling
+    from swe_scaffold.files import write_text
+    from swe_scaffold.walkthrough import explore
+
+    subject = _subject(repo, task, task_file, instance, tasks, offline=session.offline)
+    walked = explore(
+        subject,
+        _opener(
+            session,
+            model,
+            api_base,
+            sampling=Sampling(max_new_tokens, temperature, 1.0, 0),
+            bash=allow_bash,
+            served={"key_variable": api_key_env or "", "timeout_seconds": timeout},
+            local={"base": base, "trust_template": trust_template},
+        ),
+        output,
+        max_steps=max_steps,
+        reporter=session.reporter,
+        backend=sandbox,
+        allow_bash=allow_bash,
+    )
+    write_text(output / _PAGE, _page(walked))
+    session.result(_value(walked, output), _text(walked, output))
+    _require_good(walked)
+
+
+def _subject(
+    repo: Path,
+    task: str | None,
+    file: Path | None,
+    instance: str | None,
+    tasks: str | None,
+    *,
+    offline: bool,
+) -> Subject:
+    from swe_scaffold.walkthrough import DEFAULT_TASK, Subject
+
+    given = [
+        name
+        for name, value in (("--task", task), ("--task-file", file), ("--instance", instance))
+        if value
+    ]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} both say what the walkthrough is about")
+    if (instance is None) != (tasks is None):
+        raise UsageError("--instance and --in go together")
+    if not repo.is_dir():
+        raise UsageError("is not a folder", where=str(repo))
+    if file is not None:
+        try:
+            task = file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "is not UTF-8 text"
+            raise DataError(str(reason).lower(), where=str(file)) from None
+    if instance is not None and tasks is not None:
+        return Subject(repo, _statement(tasks, instance, offline=offline), instance)
+    return Subject(repo, task or DEFAULT_TASK)
+
+
+def _statement(tasks: str, instance: str, *, offline: bool) -> str:
+    from swe_scaffold.sources import open_source
+    from swe_scaffold.types import Task
+
+    for item in open_source(tasks, offline=offline):
+        if isinstance(item, Task) and item.instance_id == instance:
+            return item.problem_statement
+    raise DataError(f"has no task {show(instance)}", where=tasks)
+
+
+def _opener(
+    session: Session,
+    model: str | None,
+    api_base: str | None,
+    *,
+    sampling: Sampling,
+    bash: bool,
+    served: Mapping[str, Any],
+    local: Mapping[str, Any],
+) -> Callable[[], ChatModel]:
+    """Return what opens the guide that the options name."""
+    if api_base is None and served["key_variable"]:
+        raise UsageError("--api-key-env goes with --api-base")
+    if model is None:
+        if api_base is not None:
+            raise UsageError("--api-base needs --model, the name the server knows it by")
+
+        def scripted() -> ChatModel:
+            from swe_scaffold.walkthrough.guide import ScriptedGuide
+
+            return ScriptedGuide()
+
+        return scripted
+
+    def loaded() -> ChatModel:
+        from swe_scaffold.prediction.http import open_endpoint
+        from swe_scaffold.prediction.local import load_local
+        from swe_scaffold.prediction.server import ServedModel
+        from swe_scaffold.walkthrough.asked_model import PATIENCE, AskedModel
+
+        if api_base is None:
+            found = load_local(model, offline=session.offline, reporter=session.reporter, **local)
+            return AskedModel(found, sampling, bash=bash)
+        endpoint = open_endpoint(api_base, offline=session.offline, **served)
+        asked = ServedModel(endpoint, model, 1, PATIENCE, session.reporter)
+        return AskedModel(asked, sampling, bash=bash)
+
+    return loaded
+
+
+def _page(walked: Walk) -> str:
+    from dataclasses import asdict
+
+    from swe_scaffold.report.walk_page import walk_page
+    from swe_scaffold.walkthrough.seen import inspected, steps_of
+
+    trajectory = walked.trajectory
+    steps = [asdict(step) for step in steps_of(trajectory)]
+    files = [asdict(file) for file in inspected(trajectory)]
+    return walk_page(trajectory["info"], steps, files)
+
+
+def _value(walked: Walk, output: Path) -> dict[str, Any]:
+    from swe_scaffold.walkthrough.seen import inspected
+
+    return {
+        "exit_status": walked.exit_status,
+        "submitted": walked.exit_status == "Submitted",
+        "unchanged": walked.unchanged,
+        "changed": walked.changed,
+        "steps": walked.steps,
+        "seconds": walked.seconds,
+        "files": [
+            {"path": file.path, "ranges": [list(pair) for pair in file.ranges]}
+            for file in inspected(walked.trajectory)
+        ],
+        "report": walked.report,
+        "output": str(output),
+    }
+
+
+def _text(walked: Walk, output: Path) -> str:
+    from swe_scaffold.terminal import show_block
+    from swe_scaffold.walkthrough.seen import inspected
+    from swe_scaffold.walkthrough.summary import verdict
+
+    about = facts(
+        "walkthrough",
+        [
+            ("ended", walked.exit_status),
+            ("steps", f"{walked.steps} in {walked.seconds:.1f} s"),
+            ("files inspected", str(len(inspected(walked.trajectory)))),
+            ("repository", verdict(walked.trajectory["info"]["repository"])),
+            ("page", str(output / _PAGE)),
+        ],
+    )
+    return f"{show_block(walked.report)}\n\n{about}" if walked.report else about
+
+
+def _require_good(walked: Walk) -> None:
+    if not walked.unchanged:
+        raise IntegrityError(
+            f"the repository is not what it was: {', '.join(map(show, walked.changed[:5]))}",
+            hint="if nothing else works in this folder, please report this",
+        )
+    if walked.exit_status != "Submitted":
+        raise CheckFailed(
+            f"the walkthrough ended without a report ({show(walked.exit_status)})",
+            hint="raise --max-steps, or choose another model; what it saw is kept",
+        )

@@ -1,0 +1,63 @@
+"""The first way: bubblewrap, with namespaces of its own for files, processes and the network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from swe_scaffold.sandbox.view import View
+
+MOUNT = "/repo"
+_SYSTEM = ("bin", "sbin", "lib", "lib64", "lib32")
+_FILES = ("/etc/alternatives", "/etc/ld.so.cache")
+
+
+def refusal() -> str:
+    """Return why bubblewrap cannot be used here at all, or nothing."""
+    missing = [name for name in ("bwrap", "prlimit") if not _find(name)]
+    packages = {"bwrap": "bubblewrap", "prlimit": "util-linux"}
+    return ", ".join(f"{packages[name]} is not installed" for name in missing)
+
+
+def command_line(view: View, command: Sequence[str]) -> list[str]:
+    """Return what runs a command so that it sees `view` and nothing else of this machine."""
+    limits = view.limits
+    line = [_find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
+    line += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
+    line += ["--ro-bind", "/usr", "/usr", *_system_folders()]
+    for path in (*_FILES, *map(str, view.readable)):
+        line += ["--ro-bind-try", path, path]
+    line += ["--proc", "/proc", "--dev", "/dev"]
+    line += ["--size", str(limits.file_bytes), "--tmpfs", "/tmp"]
+    line += ["--bind" if view.writable else "--ro-bind", str(view.tree), MOUNT]
+    line += ["--remount-ro", "/", "--chdir", MOUNT, "--", *_limited(view)]
+    return [*line, *command]
+
+
+def _limited(view: View) -> list[str]:
+    limits = view.limits
+    # Inside: there the processes that are counted are the sandbox's alone.
+    return [
+        _find("prlimit"),
+        f"--as={limits.memory_bytes}",
+        f"--nproc={limits.processes}",
+        f"--fsize={limits.file_bytes}",
+        "--core=0",
+    ]
+
+
+def _system_folders() -> list[str]:
+    found: list[str] = []
+    for name in _SYSTEM:
+        folder = Path("/", name)
+        if folder.is_symlink():
+            found += ["--symlink", str(folder.readlink()), str(folder)]
+        elif folder.is_dir():
+            found += ["--ro-bind", str(folder), str(folder)]
+    return found
+
+
+def _find(name: str) -> str:
+    found = shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
+    return found or ""

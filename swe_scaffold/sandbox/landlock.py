@@ -1,0 +1,42 @@
+"""The second way, without namespaces: Landlock and seccomp, put on by `confine`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from swe_scaffold.sandbox import confine
+from swe_scaffold.sandbox.view import View
+
+_READ = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/lib32", "/etc/alternatives")
+_FILES = ("/etc/ld.so.cache", "/dev/urandom", "/dev/random", "/dev/zero")
+
+
+def refusal() -> str:
+    """Return why Landlock cannot be used here, or nothing."""
+    if sys.platform != "linux":
+        return "Landlock is a feature of Linux"
+    if not confine.is_known_architecture():
+        return "there is no table of this processor's system calls"
+    found = confine.abi()
+    if found < confine.LEAST_ABI:
+        return f"this kernel offers Landlock {found or 'not at all'}, needed is 3 (Linux 6.2)"
+    return ""
+
+
+def command_line(view: View, command: Sequence[str]) -> list[str]:
+    """Return what runs a command so that it can read `view` and little else."""
+    tree, limits = str(view.tree), view.limits
+    request = {
+        "read": [*_READ, *map(str, view.readable), *([] if view.writable else [tree])],
+        "files": _FILES,
+        "write": [tree] if view.writable else [],
+        "folder": tree,
+        "memory_bytes": limits.memory_bytes,
+        "processes": limits.processes,
+        "file_bytes": limits.file_bytes,
+    }
+    program = str(Path(confine.__file__).resolve())
+    return [sys.executable, "-I", "-S", program, json.dumps(request, allow_nan=False), *command]

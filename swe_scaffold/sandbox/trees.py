@@ -1,0 +1,95 @@
+"""What a tree holds, as one hash: every file, link and mode of it, so that a change is seen."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A tree at one moment.
+
+    Attributes:
+        sha256: Of all entries: path, kind, mode, and content or target.
+        files: Regular files.
+        size: Bytes of them.
+        unread: Entries that could not be read; that they are there counts, not what is in them.
+    """
+
+    sha256: str
+    files: int
+    size: int
+    unread: int
+    entries: Mapping[bytes, bytes] = field(repr=False)
+
+    def changes(self, later: Snapshot) -> list[str]:
+        """Return the paths that differ, sorted; other bytes than UTF-8 as surrogates."""
+        names = self.entries.keys() | later.entries.keys()
+        changed = [name for name in names if self.entries.get(name) != later.entries.get(name)]
+        return sorted(os.fsdecode(name) for name in changed)
+
+
+def take_snapshot(root: Path) -> Snapshot:
+    """Look at everything below a folder; no link is followed, nothing but regular files is opened.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
+    """
+    top = os.fsencode(root)
+    os.scandir(top).close()
+    entries: dict[bytes, bytes] = {}
+    files = size = unread = 0
+    for path in _walk(top):
+        name = os.path.relpath(path, top)
+        try:
+            info = os.lstat(path)
+            known = hashlib.sha256(f"{info.st_mode:o}\0".encode())
+            if stat.S_ISLNK(info.st_mode):
+                known.update(os.readlink(path))
+            elif stat.S_ISREG(info.st_mode):
+                files += 1
+                size += _read(path, known)
+        except OSError as error:
+            unread += 1
+            known = hashlib.sha256(f"unread {error.errno}".encode())
+        entries[name] = known.digest()
+    whole = hashlib.sha256()
+    for name in sorted(entries):
+        whole.update(len(name).to_bytes(8, "big") + name + entries[name])
+    return Snapshot(whole.hexdigest(), files, size, unread, entries)
+
+
+def _walk(folder: bytes) -> Iterator[bytes]:
+    """Yield the path of everything below a folder, however deep."""
+    waiting = [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as listing:
+                found = list(listing)
+        except OSError:
+            # Its own entry has been yielded; that it cannot be listed shows where it changes.
+            continue
+        for entry in found:
+            yield entry.path
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+
+
+def _read(path: bytes, known: hashlib._Hash) -> int:
+    # What is a regular file now may be a pipe when it is opened.
+    place = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    size = 0
+    try:
+        while chunk := os.read(place, _CHUNK):
+            known.update(chunk)
+            size += len(chunk)
+    finally:
+        os.close(place)
+    return size

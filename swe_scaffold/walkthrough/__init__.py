@@ -1,0 +1,103 @@
+"""Read-only walkthroughs of a repository: an agent looks, explains, and cannot change anything.
+
+- `__init__.py`: `explore`, one repository; what is written, and where.
+- `session.py`: mini-swe-agent's loop around model and environment.
+- `environment.py`: the tools in a sandbox, the tree before and after.
+- `tools.py`: what an agent is offered.  `toolbox.py`: the tools, a program of its own.
+- `chat_model.py`: what all models share.  `guide.py`: the one that needs no model.
+- `asked_model.py`: a language model.  `prompts.py`: what it is told.
+- `seen.py`: what was looked at, against a patch.  `summary.py`: the page in Markdown.
+
+mini-swe-agent comes with the extra `agent` and is imported where a session begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swe_scaffold.errors import UsageError
+from swe_scaffold.files import require_writable, write_json, write_text
+from swe_scaffold.terminal import SILENT, Reporter
+from swe_scaffold.walkthrough.chat_model import ChatModel
+from swe_scaffold.walkthrough.environment import ReadOnlyEnvironment
+from swe_scaffold.walkthrough.prompts import DEFAULT_TASK
+from swe_scaffold.walkthrough.session import Walk, require_agent, walk
+from swe_scaffold.walkthrough.summary import summary
+
+__all__ = ["DEFAULT_TASK", "Subject", "Walk", "explore", "require_agent"]
+
+TRAJECTORY, ATIF, PAGE = "walkthrough.traj.json", "walkthrough.atif.json", "walkthrough.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is explored, and why: a folder, a task in words, and the task's id if it has one."""
+
+    repo: Path
+    task: str = DEFAULT_TASK
+    instance_id: str = ""
+
+
+def explore(
+    subject: Subject,
+    open_model: Callable[[], ChatModel],
+    output: Path,
+    *,
+    max_steps: int = 40,
+    reporter: Reporter = SILENT,
+    **environment: Any,
+) -> Walk:
+    """Walk through a repository and write what came of it into a folder outside of it.
+
+    Args:
+        subject: The repository and the task.
+        open_model: Opens who chooses the steps, once everything else is in order.
+        output: Folder for the trajectory (after every step), its ATIF form and the summary.
+        max_steps: Most answers of the model.
+        reporter: Where each step is told.
+        environment: Settings of the sandbox, as `environment.EnvironmentConfig` has them.
+
+    Raises:
+        UsageError: There is no such folder, or the output lies within it.
+        EnvironmentFailure: No sandbox works here, or the model cannot be reached.
+        IntegrityError: The sandbox let a write through.
+    """
+    require_agent()
+    _require_outside(output, subject.repo)
+    require_writable(output)
+    place = ReadOnlyEnvironment(repo=str(subject.repo), **environment)
+    walked = walk(
+        place,
+        open_model(),
+        subject.task,
+        instance_id=subject.instance_id,
+        max_steps=max_steps,
+        output=output / TRAJECTORY,
+        reporter=reporter,
+    )
+    write_text(output / PAGE, summary(walked.trajectory))
+    write_json(output / ATIF, as_atif(walked.trajectory))
+    return walked
+
+
+def as_atif(trajectory: dict[str, Any]) -> dict[str, Any]:
+    """Return a trajectory of ours as an ATIF document, by way of the rows that `build` makes."""
+    from swe_scaffold.dataset.atif import example_to_atif
+    from swe_scaffold.dataset.trajectories import trajectory_to_example
+    from swe_scaffold.sources.mini_swe_agent import read
+    from swe_scaffold.types import Origin
+
+    found = read(trajectory, Origin(TRAJECTORY, 0))
+    return example_to_atif(trajectory_to_example(found))
+
+
+def _require_outside(output: Path, repo: Path) -> None:
+    if output.resolve().is_relative_to(repo.resolve()):
+        raise UsageError(
+            "lies within the repository, which is not to be changed",
+            where=f"--output {output}",
+            hint="name a folder elsewhere",
+        )

@@ -1,0 +1,322 @@
+"""What a program in a sandbox can do: read the tree, and nothing else; for both ways."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swe_scaffold.errors import EnvironmentFailure, UsageError
+from swe_scaffold.sandbox import Limits, Sandbox, bubblewrap, landlock, open_sandbox, take_snapshot
+
+CANARY = "hunter2-canary-value"
+SECONDS = 3.0
+
+
+def usable(backend: str, tmp: Path) -> str:
+    """Return why a backend cannot be tried on this machine, or nothing."""
+    refusal = {"bwrap": bubblewrap, "landlock": landlock}[backend].refusal()
+    if refusal:
+        return refusal
+    try:
+        open_sandbox(tmp, backend=backend)
+    except EnvironmentFailure as error:
+        return error.message
+    return ""
+
+
+@pytest.fixture(params=["bwrap", "landlock"])
+def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    name = str(request.param)
+    if reason := usable(name, tmp_path_factory.mktemp("probe")):
+        pytest.skip(f"{name}: {reason}")
+    return name
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository with a history, links that lead out, a pipe, and what markers would do."""
+    root = tmp_path / "repo"
+    (root / "pkg").mkdir(parents=True)
+    (root / "pkg" / "a.py").write_text("def f():\n    return 1\n")
+    (root / "README.md").write_text("# demo\n")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("TOP-SECRET\n")
+    (root / "link").symlink_to(outside / "secret.txt")
+    (root / "up").symlink_to("../outside", target_is_directory=True)
+    for line in (["init", "-q"], ["add", "pkg", "README.md"], ["commit", "-qm", "x"]):
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        subprocess.run(["git", *identity, *line], cwd=root, check=True)
+    os.mkfifo(root / "pipe")
+    return root
+
+
+@pytest.fixture
+def sandbox(backend: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    monkeypatch.setenv("SOME_API_KEY", CANARY)
+    limits = Limits(seconds=SECONDS, memory_bytes=1 << 30)
+    return open_sandbox(repo, backend=backend, limits=limits)
+
+
+@pytest.fixture
+def unchanged(repo: Path) -> Iterator[None]:
+    """The tree is what it was when the test has ended."""
+    before = take_snapshot(repo)
+    yield
+    after = take_snapshot(repo)
+    assert before.changes(after) == []
+    assert after.sha256 == before.sha256
+
+
+def shell(sandbox: Sandbox, command: str) -> tuple[int, str]:
+    done = sandbox.run(["/bin/bash", "-c", command])
+    return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_tree_can_be_read(sandbox: Sandbox) -> None:
+    code, text = shell(sandbox, "cat README.md; grep -rn 'def f' pkg; pwd; ls /usr/bin | wc -l")
+    assert code == 0, text
+    assert "# demo" in text
+    assert "pkg/a.py:1:def f():" in text
+    assert sandbox.mount in text
+
+
+WRITES = [
+    *("echo x >> README.md", "touch new", "rm -f README.md", "mkdir d", "mv README.md R"),
+    *("ln -s a b", "ln README.md hard", "truncate -s0 README.md", "chmod 777 README.md"),
+    *("chown 1:1 README.md", "touch -t 200001010000 README.md", "cp README.md R2", "mkfifo p"),
+    *("git commit --allow-empty -qm y", "git checkout -q -b z", "git config a.b c"),
+    *("sed -i s/demo/x/ README.md", "dd if=/dev/zero of=README.md bs=1 count=1", "mknod n c 1 3"),
+    *("setfattr -n user.x -v 1 README.md", "echo x > /usr/evil", "echo x > /etc/evil"),
+    *(
+        "mount -o remount,rw .",
+        "mount -t tmpfs none pkg",
+        "rmdir up",
+        "exec 3>>README.md; echo x >&3",
+    ),
+    "unshare -Ur sh -c 'mount -o remount,bind,rw . && touch new'",
+    'python3 -c \'import os; os.setxattr("README.md", "user.x", b"1")\'',
+    'python3 -c \'open("README.md", "r+").write("x")\'',
+    "python3 -c 'import os; os.utime(\"README.md\", (1, 1))'",
+    "python3 -c 'import os; os.open(\"README.md\", os.O_RDWR | os.O_TRUNC)'",
+]
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("command", WRITES)
+def test_no_write_gets_through(sandbox: Sandbox, command: str) -> None:
+    code, text = shell(sandbox, command)
+    assert code != 0, text
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_scratch_folder_can_be_written_and_goes_with_the_command(sandbox: Sandbox) -> None:
+    assert shell(sandbox, "echo x > $HOME/kept && cat $HOME/kept") == (0, "x\n")
+    assert shell(sandbox, "cat $HOME/kept")[0] != 0
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("cat link", "cat up/secret.txt", "cat ../outside/secret.txt", "ls ../outside"),
+        *("cat /etc/shadow", "ls /root", "ls /home", "cat /proc/1/environ | tr '\\0' '\\n'"),
+    ],
+)
+def test_nothing_else_can_be_read(sandbox: Sandbox, command: str) -> None:
+    code, text = shell(sandbox, command)
+    assert "SECRET" not in text
+    assert "root:" not in text
+    assert CANARY not in text
+    assert code != 0 or "environ" in command
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_the_environment_has_no_secrets(sandbox: Sandbox) -> None:
+    _, text = shell(sandbox, "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
+    assert "PATH=" in text
+    assert CANARY not in text
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("kind", ["SOCK_STREAM", "SOCK_DGRAM"])
+def test_there_is_no_network(sandbox: Sandbox, kind: str) -> None:
+    with socket.socket(socket.AF_INET, getattr(socket, kind)) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(0.2)
+        if kind == "SOCK_STREAM":
+            server.listen()
+        place = f"('127.0.0.1', {server.getsockname()[1]})"
+        lines = f"import socket; s = socket.socket(socket.AF_INET, socket.{kind}); "
+        code, _ = shell(sandbox, f"python3 -c \"{lines}s.connect({place}); s.send(b'leak')\"")
+        assert code != 0 or kind == "SOCK_DGRAM"
+        with pytest.raises(OSError, match="timed out"):
+            server.accept() if kind == "SOCK_STREAM" else server.recv(10)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_no_socket_of_the_host_can_be_reached(sandbox: Sandbox, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0swe-scaffold-test-socket")
+        server.listen()
+        server.settimeout(0.2)
+        name = "chr(0) + 'swe-scaffold-test-socket'"
+        code, _ = shell(
+            sandbox, f'python3 -c "import socket; socket.socket(socket.AF_UNIX).connect({name})"'
+        )
+        assert code != 0
+        with pytest.raises(OSError, match="timed out"):
+            server.accept()
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_flood_of_output_is_cut(sandbox: Sandbox) -> None:
+    done = sandbox.run(["/bin/bash", "-c", "yes"])
+    assert done.cut
+    assert len(done.stdout) <= sandbox.view.limits.output_bytes
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "command",
+    ["python3 -c 'x = bytearray(8 << 30)'", "head -c 1G /dev/zero > $HOME/big"],
+)
+def test_memory_and_disk_have_limits(sandbox: Sandbox, command: str) -> None:
+    assert shell(sandbox, command)[0] != 0
+
+
+def gone(word: str) -> bool:
+    """Whether soon no process of this machine has a word among its arguments."""
+    end = time.monotonic() + 5
+    while alive(word):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(word: str) -> bool:
+    """Whether any process of this machine has a word among its arguments."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sleep 3601.5",
+        "setsid sleep 3601.5",
+        "trap '' TERM INT HUP; sleep 3601.5",
+        "setsid sh -c 'trap \"\" TERM; sleep 3601.5' & wait",
+        'python3 -c \'import os; os.fork() or os.setsid(); os.execlp("sleep", "sleep", "3601.5")\'',
+    ],
+)
+def test_what_takes_too_long_is_killed_with_all_its_children(
+    sandbox: Sandbox, command: str
+) -> None:
+    start = time.monotonic()
+    done = sandbox.run(["/bin/bash", "-c", command], seconds=1.0)
+    assert done.timed_out
+    assert time.monotonic() - start < 8
+    assert gone("3601.5")
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sleep 3602.5 & echo done",
+        "(setsid sleep 3602.5 &); echo done",
+        "nohup sleep 3602.5 >/dev/null 2>&1 & echo done",
+    ],
+)
+def test_children_in_the_background_end_with_the_command(sandbox: Sandbox, command: str) -> None:
+    assert shell(sandbox, command) == (0, "done\n")
+    assert gone("3602.5")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_no_process_outside_can_be_signalled(sandbox: Sandbox) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        code, _ = shell(sandbox, f"kill -9 {child.pid}")
+        time.sleep(0.1)
+        assert child.poll() is None
+        assert code != 0
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_fork_bomb_ends(sandbox: Sandbox) -> None:
+    done = sandbox.run(["/bin/bash", "-c", "f() { f | f & }; f; sleep 3603.5"], seconds=1.5)
+    assert not done.ok
+    assert gone("3603.5")
+
+
+def test_a_copy_may_be_written_and_nothing_beside_it(backend: str, repo: Path) -> None:
+    copy = repo.parent / "copy"
+    shutil.copytree(repo, copy, symlinks=True, ignore=shutil.ignore_patterns("pipe"))
+    sandbox = open_sandbox(copy, backend=backend, writable=True)
+    assert shell(sandbox, "echo x > new && rm README.md && cat new") == (0, "x\n")
+    assert (copy / "new").read_text() == "x\n"
+    assert shell(sandbox, "touch ../beside")[0] != 0
+    assert shell(sandbox, f"touch {repo}/beside")[0] != 0
+    assert (repo / "README.md").is_file()
+
+
+def test_a_folder_that_is_none_and_a_way_that_is_none_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError):
+        open_sandbox(tmp_path / "missing")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="not a folder"):
+        open_sandbox(tmp_path / "file")
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(EnvironmentFailure, match="bubblewrap is not installed") as failed:
+        open_sandbox(tmp_path, backend="bwrap")
+    assert "apt install bubblewrap" in failed.value.hint
+
+
+def test_a_snapshot_tells_content_mode_link_and_name(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "a").write_text("a")
+    (root / "b").symlink_to("a")
+    os.mkfifo(root / "pipe")
+    before = take_snapshot(root)
+    assert (before.files, before.size, before.unread) == (1, 1, 0)
+    assert take_snapshot(root).sha256 == before.sha256
+
+    def change(what: str) -> list[str]:
+        return before.changes(take_snapshot(root)) if what else []
+
+    (root / "a").chmod(0o600)
+    assert change("mode") == ["a"]
+    (root / "a").chmod(0o644)
+    (root / "a").write_text("b")
+    assert change("content") == ["a"]
+    (root / "a").write_text("a")
+    (root / "b").unlink()
+    (root / "b").symlink_to("c")
+    assert change("link") == ["b"]
+    (root / "b").unlink()
+    assert change("gone") == ["b"]
+    (root / os.fsdecode(b"\xff\xfe")).write_text("")
+    assert len(change("new")) == 2

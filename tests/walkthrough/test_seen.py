@@ -1,0 +1,75 @@
+"""What a trajectory shows of files and lines, against a patch; and what the guide looks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from swe_scaffold.metrics.places import Lines, Places
+from swe_scaffold.walkthrough.guide import names_in, rank
+from swe_scaffold.walkthrough.seen import inspected, localise, reported_files
+
+
+def shown(path: str, first: int, last: int) -> dict[str, Any]:
+    extra = {"path": path, "first": first, "last": last}
+    return {"role": "tool", "tool_call_id": "c", "content": "", "extra": extra}
+
+
+def trajectory(*messages: dict[str, Any], report: str = "") -> dict[str, Any]:
+    return {"info": {"submission": report}, "messages": list(messages)}
+
+
+def test_lines_shown_are_joined_and_files_in_the_order_of_reading() -> None:
+    found = inspected(
+        trajectory(
+            shown("b.py", 10, 20), shown("a.py", 1, 5), shown("b.py", 21, 30), shown("b.py", 1, 3)
+        )
+    )
+    assert [(file.path, file.ranges) for file in found] == [
+        ("b.py", ((1, 3), (10, 30))),
+        ("a.py", ((1, 5),)),
+    ]
+
+
+def test_a_walkthrough_is_held_against_a_patch() -> None:
+    gold = Places(frozenset({"a.py", "c.py"}), (Lines("a.py", 4, 6), Lines("c.py", 1, 2)))
+    found = localise(
+        trajectory(shown("b.py", 1, 9), shown("a.py", 1, 5), report="See `b.py:3`, then a.py:4-6."),
+        gold,
+    )
+    assert (found.seen.files.predicted, found.seen.files.predicted_hits) == (2, 1)
+    assert (found.seen.files.precision, found.seen.files.recall) == (0.5, 0.5)
+    assert (found.seen.lines.gold_hits, found.seen.lines.gold) == (1, 2)
+    assert found.reported.files.f1 == 0.5
+    assert found.first_hit == 2
+    nothing = localise(trajectory(), gold)
+    assert (nothing.seen.files.f1, nothing.reported.files.recall, nothing.first_hit) == (0, 0, None)
+
+
+def test_a_report_names_files_with_lines_or_else_at_all() -> None:
+    assert reported_files("`x/y.py:10`, README.md and z.go:3-9, again x/y.py:12") == [
+        "x/y.py",
+        "z.go",
+    ]
+    assert reported_files("Look at README.md and x/y.py.") == ["README.md", "x/y.py"]
+    assert reported_files("Nothing, e.g. at all.") == []
+
+
+def test_what_is_quoted_or_a_path_comes_before_plain_words() -> None:
+    task = "Calling `load_config` in src/app/config.py raises KeyError for missing sections"
+    names = [name for name, _ in names_in(task)]
+    assert names[:2] == ["src/app/config.py", "load_config"]
+    assert names.index("KeyError") < names.index("missing")
+    assert "for" not in names
+    assert names_in("") == []
+
+
+def test_rare_names_count_more_and_tests_less() -> None:
+    found = {
+        "src/a.py": {"common": [1, 2], "rare_name": [7]},
+        "src/b.py": {"common": [1, 2, 3]},
+        "tests/test_a.py": {"common": [1], "rare_name": [3, 4]},
+    }
+    hits = rank(found, {"common": 4.0, "rare_name": 4.0})
+    assert [hit.path for hit in hits] == ["src/a.py", "src/b.py", "tests/test_a.py"]
+    assert hits[0].names[0] == "rare_name"
+    assert hits[0].lines == (7,)
