@@ -25,6 +25,27 @@ Set = Annotated[
 TrustTemplate = Annotated[
     bool, typer.Option("--trust-template", help="Accept a chat template that is not a known one.")
 ]
+ApiBase = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Ask an OpenAI-compatible server, as http://127.0.0.1:8000/v1."
+    ),
+]
+ApiKeyEnv = Annotated[
+    str | None,
+    typer.Option(metavar="VARIABLE", help="Environment variable that holds the server's key."),
+]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="Longest wait for one answer of a server.")
+]
+Base = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Base of an adapter, where its manifest names none."),
+]
+Temperature = Annotated[
+    float,
+    typer.Option(metavar="T", help="0 takes the likeliest token, more draws.", show_default="0"),
+]
 
 
 def require_page(path: Path, inputs: list[Path]) -> None:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from swe_scaffold.cli.app import APP, Session, command
-from swe_scaffold.cli.options import TrustTemplate
+from swe_scaffold.cli.options import (
+    ApiBase,
+    ApiKeyEnv,
+    Base,
+    Temperature,
+    Timeout,
+    TrustTemplate,
+)
 from swe_scaffold.cli.tables import counts, facts, level, number, table
 from swe_scaffold.errors import UsageError
 from swe_scaffold.terminal import show, show_block
@@ -56,12 +63,7 @@ def predict(  # noqa: PLR0913 one parameter per option
     samples: Annotated[
         int, typer.Option("-k", "--samples", metavar="N", min=1, help="Answers to each row.")
     ] = 1,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            metavar="T", help="0 takes the likeliest token, more draws.", show_default="0"
-        ),
-    ] = 0.0,
+    temperature: Temperature = 0.0,
     top_p: Annotated[
         float, typer.Option(metavar="P", help="Draw from the likeliest tokens of this share.")
     ] = 1.0,
@@ -93,10 +95,7 @@ def predict(  # noqa: PLR0913 one parameter per option
         bool,
         typer.Option("--overwrite", help="Replace earlier predictions, finished or unfinished."),
     ] = False,
-    base: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Base of an adapter, where its manifest names none."),
-    ] = None,
+    base: Base = None,
     dtype: Annotated[
         Dtype,
         typer.Option(
@@ -120,25 +119,15 @@ def predict(  # noqa: PLR0913 one parameter per option
         ),
     ] = 16_384,
     trust_template: TrustTemplate = False,
-    api_base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Ask an OpenAI-compatible server, as http://127.0.0.1:8000/v1."
-        ),
-    ] = None,
+    api_base: ApiBase = None,
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="The model's name at the server.")
     ] = None,
     concurrency: Annotated[
         int, typer.Option(metavar="N", min=1, max=1000, help="Most requests at a time.")
     ] = 8,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="VARIABLE", help="Environment variable that holds the server's key."),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Longest wait for one answer of a server.")
-    ] = 600.0,
+    api_key_env: ApiKeyEnv = None,
+    timeout: Timeout = 600.0,
 ) -> None:
     """Ask a model for patches, or for the next turns of chats.
 

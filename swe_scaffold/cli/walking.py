@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from swe_scaffold.cli.app import APP, Session, command
-from swe_scaffold.cli.options import TrustTemplate
+from swe_scaffold.cli.options import (
+    ApiBase,
+    ApiKeyEnv,
+    Base,
+    Temperature,
+    Timeout,
+    TrustTemplate,
+)
 from swe_scaffold.cli.tables import facts
 from swe_scaffold.errors import CheckFailed, DataError, IntegrityError, UsageError
 from swe_scaffold.terminal import show
@@ -60,32 +67,14 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
             show_default="a scripted guide",
         ),
     ] = None,
-    api_base: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="Ask an OpenAI-compatible server, as http://127.0.0.1:8000/v1."
-        ),
-    ] = None,
-    api_key_env: Annotated[
-        str | None,
-        typer.Option(metavar="VARIABLE", help="Environment variable that holds the server's key."),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Longest wait for one answer of a server.")
-    ] = 600.0,
-    temperature: Annotated[
-        float,
-        typer.Option(
-            metavar="T", help="0 takes the likeliest token, more draws.", show_default="0"
-        ),
-    ] = 0.0,
+    api_base: ApiBase = None,
+    api_key_env: ApiKeyEnv = None,
+    timeout: Timeout = 600.0,
+    temperature: Temperature = 0.0,
     max_new_tokens: Annotated[
         int, typer.Option(metavar="N", min=1, help="Most tokens of an answer.")
     ] = 1024,
-    base: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Base of an adapter, where its manifest names none."),
-    ] = None,
+    base: Base = None,
     trust_template: TrustTemplate = False,
     output: Annotated[
         Path,
