@@ -28,6 +28,7 @@ from swe_scaffold.errors import EnvironmentFailure, ScaffoldError
 
 MIB = 1 << 20
 _READ_BYTES = 64 * 1024
+_GRACE_SECONDS = 2.0
 
 
 class ChildFailed(ScaffoldError):
@@ -55,7 +56,7 @@ class Finished:
         return self.returncode == 0 and not (self.timed_out or self.cut)
 
 
-def run_program(
+def run_program(  # noqa: PLR0913 one argument per limit
     command: Sequence[str],
     *,
     seconds: float,
@@ -64,6 +65,7 @@ def run_program(
     stdin: bytes = b"",
     output_bytes: int = 64 * MIB,
     memory_bytes: int | None = None,
+    gentle: bool = False,
 ) -> Finished:
     """Run a program to its end, without a shell, in a process group that does not outlive it.
 
@@ -75,6 +77,7 @@ def run_program(
         stdin: What it reads.
         output_bytes: Most bytes of each stream; a program that writes more is killed.
         memory_bytes: Most address space of each of its processes; None sets no limit.
+        gentle: Whether it is asked to end, and has a moment to tidy up, before it is killed.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -98,13 +101,7 @@ def run_program(
     try:
         return _collect(child, stdin, seconds, output_bytes)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        for stream in (child.stdin, child.stdout, child.stderr):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-        child.wait()
+        _end_group(child, gentle=gentle)
 
 
 def _collect(
@@ -168,6 +165,7 @@ class Dialogue:
         cwd: Where it runs.
         reply_bytes: Longest reply.
         end: What it means that the program ends without a reply.
+        gentle: As `run_program` has it.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -181,6 +179,7 @@ class Dialogue:
         cwd: Path | None = None,
         reply_bytes: int = 64 * MIB,
         end: str = "it ended",
+        gentle: bool = False,
     ) -> None:
         self._reply_bytes, self._ended = reply_bytes, end
         try:
@@ -197,7 +196,7 @@ class Dialogue:
         except OSError as error:
             message = f"cannot be started: {(error.strerror or str(error)).lower()}"
             raise EnvironmentFailure(message, where=command[0]) from None
-        self._end = weakref.finalize(self, _kill, self._child)
+        self._end = weakref.finalize(self, _end_group, self._child, gentle=gentle)
 
     def ask(self, request: Any, *, seconds: float) -> Any:
         """Return the reply to a JSON value; the program does not outlive a failure.
@@ -315,10 +314,15 @@ def _small_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
+def _end_group(child: subprocess.Popen[bytes], *, gentle: bool) -> None:
+    """End a program and all of its group, whatever they do."""
+    if gentle and child.poll() is None:
+        child.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE_SECONDS)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-    for stream in (child.stdin, child.stdout):
+    for stream in (child.stdin, child.stdout, child.stderr):
         if stream is not None:
             with contextlib.suppress(BrokenPipeError):
                 stream.close()

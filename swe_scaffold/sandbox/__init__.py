@@ -30,7 +30,7 @@ _WAYS: dict[str, tuple[Callable[[], str], Callable[[View, Sequence[str]], list[s
     "bwrap": (bubblewrap.refusal, bubblewrap.command_line),
     "landlock": (landlock.refusal, landlock.command_line),
 }
-_HINT = "install bubblewrap (apt install bubblewrap), or use Linux 6.2 or later with Landlock"
+_HINT = "install bubblewrap (apt install bubblewrap), or use Linux 6.12 or later with Landlock"
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",
@@ -84,6 +84,8 @@ class Sandbox:
             cwd=self.view.tree,
             environment={**_ENVIRONMENT, **self.view.environment},
             output_bytes=limits.output_bytes,
+            # Its scratch folder goes with it.
+            gentle=True,
         )
 
     def converse(self, command: Sequence[str]) -> Dialogue:
@@ -96,6 +98,7 @@ class Sandbox:
             self._line(self.view, command),
             environment={**_ENVIRONMENT, **self.view.environment},
             cwd=self.view.tree,
+            gentle=True,
         )
 
     def facts(self) -> dict[str, Any]:
@@ -165,7 +168,8 @@ def python_folders() -> tuple[Path, ...]:
         dict.fromkeys(
             Path(path).resolve()
             for path in (sys.base_prefix, sys.base_exec_prefix)
-            if path != "/usr"
+            # Of the system's Python everything is there, and the root would be everything.
+            if path not in ("/usr", "/")
         )
     )
 

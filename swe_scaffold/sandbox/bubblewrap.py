@@ -28,8 +28,10 @@ def command_line(view: View, command: Sequence[str]) -> list[str]:
     line += ["--ro-bind", "/usr", "/usr", *_system_folders()]
     for path in (*_FILES, *map(str, view.readable)):
         line += ["--ro-bind-try", path, path]
-    line += ["--proc", "/proc", "--dev", "/dev"]
-    line += ["--size", str(limits.file_bytes), "--tmpfs", "/tmp"]
+    size = ["--size", str(limits.file_bytes)]
+    line += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm"]
+    # Root's identity outside is root's: bubblewrap leaves most of /proc/sys for it to write.
+    line += ["--remount-ro", "/dev", "--remount-ro", "/proc", *size, "--tmpfs", "/tmp"]
     line += ["--bind" if view.writable else "--ro-bind", str(view.tree), MOUNT]
     line += ["--remount-ro", "/", "--chdir", MOUNT, "--", *_limited(view)]
     return [*line, *command]

@@ -4,7 +4,7 @@
 
 REQUEST is a JSON object: `read` and `write` (folders and files), `files` (single files to read),
 `folder` (where to start), and `memory_bytes`, `processes`, `file_bytes`. What Landlock knows
-nothing of, seccomp refuses: changing modes, owners, times and extended attributes, sockets,
+nothing of, seccomp refuses: changing modes, owners, times, flags and extended attributes, sockets,
 mounts and namespaces, tracing, io_uring. There is no namespace for processes: none can leave the
 group it was started in, and what is left of it when the program ends is killed.
 """
@@ -24,10 +24,8 @@ import sys
 import tempfile
 from typing import NoReturn
 
-# From here on truncating a file is covered.
-LEAST_ABI = 3
-# From here on signals reach no process outside, and no abstract socket.
-SCOPED_ABI = 6
+# From here on no signal reaches a process outside.
+LEAST_ABI = 6
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
 _MAKE_CHAR, _MAKE_BLOCK, _IOCTL = 1 << 6, 1 << 11, 1 << 15
@@ -96,15 +94,13 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
 }
 # Asked for by programs that then work well without it; their group is how they are killed.
 _IGNORED = {"setsid": (112, 157), "setpgid": (109, 154)}
-# A process outside can be told nothing by an old Landlock, so nobody is told anything.
-_SIGNALS = {
-    "kill": (62, 129),
-    "tkill": (200, 130),
-    "tgkill": (234, 131),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "pidfd_send_signal": (424, 424),
-}
+# Requests of `ioctl` that change an inode through a descriptor opened for reading: flags (chattr),
+# projects, versions, verity, encryption; the last writes into the terminal.
+_REFUSED_REQUESTS = (
+    *(0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602),
+    *(0x40806685, 0x400C6615, 0x800C6613, 0x5412),
+)
+_IOCTL_CALL = (16, 29)
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E, 53), "aarch64": (1, 0xC00000B7, 199)}
 # Calls of the 32-bit kind within x86_64 begin here.
 _X32 = 0x40000000
@@ -202,13 +198,10 @@ def _drop_capabilities() -> None:
 
 def _ruleset(request: dict[str, object], scratch: str) -> int:
     """Return the descriptor of a Landlock ruleset: what it does not name is refused."""
-    version = abi()
-    bits = 16 if version >= 5 else 15
-    handled = (1 << bits) - 1
-    words = [handled, 3 if version >= 4 else 0, 3 if version >= SCOPED_ABI else 0]
-    size = 8 * (1 + (version >= 4) + (version >= SCOPED_ABI))
-    attributes = struct.pack("=3Q", *words)[:size]
-    ruleset = _check(_libc.syscall(_CREATE, attributes, size, 0), "landlock")
+    handled = (1 << 16) - 1
+    # Files; TCP both ways; abstract sockets and signals.
+    attributes = struct.pack("=3Q", handled, 3, 3)
+    ruleset = _check(_libc.syscall(_CREATE, attributes, len(attributes), 0), "landlock")
     look = _EXECUTE | _READ_FILE | _READ_DIR
     everything = handled & ~(_MAKE_CHAR | _MAKE_BLOCK | _IOCTL)
     rules = [(path, look) for path in _paths(request, "read")]
@@ -238,16 +231,18 @@ def _filter_calls() -> None:
     """Have the kernel refuse what `_REFUSED` lists, from here on and in all children."""
     column, audit, socketpair = _ARCHITECTURES[platform.machine()]
     refused = [numbers[column] for numbers in _REFUSED.values()]
-    if abi() < SCOPED_ABI:
-        refused += [numbers[column] for numbers in _SIGNALS.values()]
     program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
     if column == 0:
         program += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
     for number in refused:
         if number is not None:
-            program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE)]
+            program += _refuse_if(number)
     for numbers in _IGNORED.values():
         program += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _IGNORE)]
+    requests = [line for value in _REFUSED_REQUESTS for line in _refuse_if(value)]
+    # Beyond the jump the number of the call is no longer at hand: what is no such request may.
+    program += [(_EQUAL, 0, len(requests) + 2, _IOCTL_CALL[column]), (_LOAD, 0, 0, 24), *requests]
+    program += [(_RETURN, 0, 0, _ALLOW)]
     # A pair of sockets reaches nobody else, if it is of the kind for this machine.
     program += [(_EQUAL, 1, 0, socketpair), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, 16)]
     program += [(_EQUAL, 0, 1, _AF_UNIX), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
@@ -255,6 +250,10 @@ def _filter_calls() -> None:
     held = ctypes.create_string_buffer(code, len(code))
     pointer = struct.pack("=Hxxxxxx", len(program)) + struct.pack("=Q", ctypes.addressof(held))
     _check(_libc.prctl(_SET_SECCOMP, 2, pointer, 0, 0), "seccomp")
+
+
+def _refuse_if(value: int) -> list[tuple[int, int, int, int]]:
+    return [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, _REFUSE)]
 
 
 def _leave(scratch: str, code: int) -> NoReturn:

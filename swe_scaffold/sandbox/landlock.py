@@ -22,7 +22,7 @@ def refusal() -> str:
         return "there is no table of this processor's system calls"
     found = confine.abi()
     if found < confine.LEAST_ABI:
-        return f"this kernel offers Landlock {found or 'not at all'}, needed is 3 (Linux 6.2)"
+        return f"this kernel offers Landlock {found or 'not at all'}, needed is 6 (Linux 6.12)"
     return ""
 
 

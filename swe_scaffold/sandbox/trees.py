@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Snapshot:
 
 
 def take_snapshot(root: Path) -> Snapshot:
-    """Look at everything below a folder; no link is followed, nothing but regular files is opened.
+    """Look at a folder and all below it; no link is followed, and only regular files are opened.
 
     Raises:
         OSError: The folder itself cannot be listed.
@@ -46,40 +46,28 @@ def take_snapshot(root: Path) -> Snapshot:
     os.scandir(top).close()
     entries: dict[bytes, bytes] = {}
     files = size = unread = 0
-    for path in _walk(top):
-        name = os.path.relpath(path, top)
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
         try:
             info = os.lstat(path)
             known = hashlib.sha256(f"{info.st_mode:o}\0".encode())
             if stat.S_ISLNK(info.st_mode):
                 known.update(os.readlink(path))
+            elif stat.S_ISDIR(info.st_mode):
+                with os.scandir(path) as listing:
+                    waiting += [entry.path for entry in listing]
             elif stat.S_ISREG(info.st_mode):
                 files += 1
                 size += _read(path, known)
         except OSError as error:
             unread += 1
             known = hashlib.sha256(f"unread {error.errno}".encode())
-        entries[name] = known.digest()
+        entries[os.path.relpath(path, top)] = known.digest()
     whole = hashlib.sha256()
     for name in sorted(entries):
         whole.update(len(name).to_bytes(8, "big") + name + entries[name])
     return Snapshot(whole.hexdigest(), files, size, unread, entries)
-
-
-def _walk(folder: bytes) -> Iterator[bytes]:
-    """Yield the path of everything below a folder, however deep."""
-    waiting = [folder]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as listing:
-                found = list(listing)
-        except OSError:
-            # Its own entry has been yielded; that it cannot be listed shows where it changes.
-            continue
-        for entry in found:
-            yield entry.path
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
 
 
 def _read(path: bytes, known: hashlib._Hash) -> int:

@@ -6,7 +6,9 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -105,8 +107,29 @@ WRITES = [
     "unshare -Ur sh -c 'mount -o remount,bind,rw . && touch new'",
     'python3 -c \'import os; os.setxattr("README.md", "user.x", b"1")\'',
     'python3 -c \'open("README.md", "r+").write("x")\'',
+    *(
+        "chattr +d README.md",
+        "chattr +A pkg",
+        "echo x > /dev/evil",
+        "echo 500 > /proc/self/oom_score_adj",
+    ),
     "python3 -c 'import os; os.utime(\"README.md\", (1, 1))'",
     "python3 -c 'import os; os.open(\"README.md\", os.O_RDWR | os.O_TRUNC)'",
+]
+
+
+# As root, the kernel takes these files for the host's root's to write, whatever the namespace: a
+# program named in core_pattern runs outside. What they hold is written back.
+BACK = 'v=$(cat {0}); [ -n "$v" ] && printf %s "$v" > {0}'
+SYSCTL = BACK.format("/proc/sys/kernel/core_pattern")
+WRITES += [
+    SYSCTL,
+    BACK.format("/proc/sys/vm/swappiness"),
+    BACK.format("/proc/sys/kernel/domainname"),
+    f"unshare -Urpf --mount-proc sh -c '{SYSCTL}'",
+    f"unshare -Urm sh -c 'mount -o remount,rw /proc; {SYSCTL}'",
+    f"unshare -Urm sh -c 'mount -o remount,bind,rw /proc; {SYSCTL}'",
+    f"unshare -Urm sh -c 'umount -l /proc; mount -t proc proc /proc; {SYSCTL}'",
 ]
 
 
@@ -187,10 +210,39 @@ def test_a_flood_of_output_is_cut(sandbox: Sandbox) -> None:
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(
     "command",
-    ["python3 -c 'x = bytearray(8 << 30)'", "head -c 1G /dev/zero > $HOME/big"],
+    [
+        "python3 -c 'x = bytearray(8 << 30)'",
+        "head -c 1G /dev/zero > $HOME/big",
+        "head -c 1G /dev/zero > /dev/shm/big",
+    ],
 )
 def test_memory_and_disk_have_limits(sandbox: Sandbox, command: str) -> None:
     assert shell(sandbox, command)[0] != 0
+
+
+def test_what_is_in_memory_has_a_limit_together(sandbox: Sandbox) -> None:
+    if sandbox.backend != "bwrap":
+        pytest.skip("under Landlock the scratch folder is on disk")
+    for folder in ("$HOME", "/dev/shm"):
+        code, text = shell(sandbox, f"for i in 1 2 3; do head -c 50M /dev/zero > {folder}/$i; done")
+        assert code != 0, folder
+        assert "No space left" in text
+
+
+def test_nothing_is_left_of_what_was_ended(sandbox: Sandbox) -> None:
+    name = f"mark-{uuid.uuid4().hex}"
+    mark = f"echo x > $HOME/{name}"
+    assert sandbox.run(["/bin/sh", "-c", f"{mark}; sleep 30"], seconds=0.5).timed_out
+    assert sandbox.run(["/bin/sh", "-c", f"{mark}; yes"]).cut
+    dialogue = sandbox.converse(["/bin/sh", "-c", f"{mark}; read line; echo 1; sleep 30"])
+    assert dialogue.ask({}, seconds=10) == 1
+    assert sandbox.backend == "bwrap" or left(name)
+    dialogue.close()
+    assert not left(name)
+
+
+def left(name: str) -> list[Path]:
+    return list(Path(tempfile.gettempdir()).glob(f"swe-scaffold-*/{name}"))
 
 
 def gone(word: str) -> bool:
@@ -296,8 +348,9 @@ def test_a_folder_that_is_none_and_a_way_that_is_none_are_refused(
 
 def test_a_snapshot_tells_content_mode_link_and_name(tmp_path: Path) -> None:
     root = tmp_path / "tree"
-    root.mkdir()
+    root.mkdir(mode=0o755)
     (root / "a").write_text("a")
+    (root / "a").chmod(0o644)
     (root / "b").symlink_to("a")
     os.mkfifo(root / "pipe")
     before = take_snapshot(root)
@@ -307,6 +360,9 @@ def test_a_snapshot_tells_content_mode_link_and_name(tmp_path: Path) -> None:
     def change(what: str) -> list[str]:
         return before.changes(take_snapshot(root)) if what else []
 
+    root.chmod(0o700)
+    assert change("mode of the folder itself") == ["."]
+    root.chmod(0o755)
     (root / "a").chmod(0o600)
     assert change("mode") == ["a"]
     (root / "a").chmod(0o644)
