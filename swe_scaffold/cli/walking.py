@@ -18,7 +18,7 @@ from swe_scaffold.cli.options import (
     TrustTemplate,
 )
 from swe_scaffold.cli.tables import facts
-from swe_scaffold.errors import CheckFailed, DataError, IntegrityError, UsageError
+from swe_scaffold.errors import CheckFailed, DataError, IntegrityError, ScaffoldError, UsageError
 from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from swe_scaffold.walkthrough.chat_model import ChatModel
 
 Backend = Literal["auto", "bwrap", "landlock"]
-_PAGE = "walkthrough.html"
 
 
 @command(
@@ -77,9 +76,16 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
     base: Base = None,
     trust_template: TrustTemplate = False,
     output: Annotated[
-        Path,
-        typer.Option(metavar="FOLDER", help="Where trajectory, summary and page are written."),
-    ] = Path("walkthrough"),
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where trajectory, summary and page are written; never in the repository.",
+            show_default="REPO-walkthrough here, or beside the repository if here is in it",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier walkthrough there.")
+    ] = False,
     max_steps: Annotated[
         int, typer.Option(metavar="N", min=1, help="Most answers of the model.")
     ] = 40,
@@ -93,7 +99,7 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
     allow_bash: Annotated[
         bool, typer.Option("--allow-bash", help="Offer a shell too, in the same sandbox.")
     ] = False,
-) -> None:
+) -> int:
     """Let an agent look through a repository that it cannot change, and report.
 
     Without --model a scripted guide does so, offline and in seconds. Whoever guides works in a
@@ -101,9 +107,22 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
     """
     from swe_scaffold.engine.sampling import Sampling
     from swe_scaffold.files import write_text
-    from swe_scaffold.walkthrough import explore
+    from swe_scaffold.walkthrough import PAGE, explore
 
+    _require_used(
+        model,
+        api_base,
+        {
+            "--temperature": temperature,
+            "--max-new-tokens": max_new_tokens != 1024,
+            "--base": base,
+            "--trust-template": trust_template,
+            "--api-key-env": api_key_env,
+            "--timeout": timeout != 600.0,
+        },
+    )
     subject = _subject(repo, task, task_file, instance, tasks, offline=session.offline)
+    output = output or _beside(repo)
     walked = explore(
         subject,
         _opener(
@@ -117,13 +136,40 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
         ),
         output,
         max_steps=max_steps,
+        overwrite=overwrite,
         reporter=session.reporter,
         backend=sandbox,
         allow_bash=allow_bash,
     )
-    write_text(output / _PAGE, _page(walked))
+    write_text(output / PAGE, _page(walked))
     session.result(_value(walked, output), _text(walked, output))
-    _require_good(walked)
+    if problem := _problem(walked):
+        # With --json the one document has said it.
+        if session.json:
+            return problem.exit_code
+        raise problem
+    return 0
+
+
+def _require_used(model: str | None, api_base: str | None, given: Mapping[str, object]) -> None:
+    """Refuse options that would do nothing."""
+    if api_base is not None and model is None:
+        raise UsageError("--api-base needs --model, the name the server knows it by")
+    of_servers, of_folders = ("--api-key-env", "--timeout"), ("--base", "--trust-template")
+    for name, value in given.items():
+        if value and model is None:
+            raise UsageError(f"{name} is for models", hint="name one with --model")
+        if value and name in of_servers and api_base is None:
+            raise UsageError(f"{name} goes with --api-base")
+        if value and name in of_folders and api_base is not None:
+            raise UsageError(f"{name} is for models on this machine")
+
+
+def _beside(repo: Path) -> Path:
+    """Return a folder for what is written: here, or beside the repository if here is in it."""
+    repo, here = repo.resolve(), Path.cwd().resolve()
+    name = f"{repo.name or 'root'}-walkthrough"
+    return repo.parent / name if here.is_relative_to(repo) else Path(name)
 
 
 def _subject(
@@ -140,7 +186,7 @@ def _subject(
     given = [
         name
         for name, value in (("--task", task), ("--task-file", file), ("--instance", instance))
-        if value
+        if value is not None
     ]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} both say what the walkthrough is about")
@@ -154,6 +200,8 @@ def _subject(
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "is not UTF-8 text"
             raise DataError(str(reason).lower(), where=str(file)) from None
+    if task is not None and not task.strip():
+        raise UsageError("is empty", where="--task" if file is None else str(file))
     if instance is not None and tasks is not None:
         return Subject(repo, _statement(tasks, instance, offline=offline), instance)
     return Subject(repo, task or DEFAULT_TASK)
@@ -180,11 +228,7 @@ def _opener(
     local: Mapping[str, Any],
 ) -> Callable[[], ChatModel]:
     """Return what opens the guide that the options name."""
-    if api_base is None and served["key_variable"]:
-        raise UsageError("--api-key-env goes with --api-base")
     if model is None:
-        if api_base is not None:
-            raise UsageError("--api-base needs --model, the name the server knows it by")
 
         def scripted() -> ChatModel:
             from swe_scaffold.walkthrough.guide import ScriptedGuide
@@ -214,11 +258,13 @@ def _page(walked: Walk) -> str:
 
     from swe_scaffold.report.walk_page import walk_page
     from swe_scaffold.walkthrough.seen import inspected, steps_of
+    from swe_scaffold.walkthrough.summary import verdict
 
     trajectory = walked.trajectory
     steps = [asdict(step) for step in steps_of(trajectory)]
     files = [asdict(file) for file in inspected(trajectory)]
-    return walk_page(trajectory["info"], steps, files)
+    info = trajectory["info"]
+    return walk_page(info, verdict(info["repository"]), steps, files)
 
 
 def _value(walked: Walk, output: Path) -> dict[str, Any]:
@@ -242,6 +288,7 @@ def _value(walked: Walk, output: Path) -> dict[str, Any]:
 
 def _text(walked: Walk, output: Path) -> str:
     from swe_scaffold.terminal import show_block
+    from swe_scaffold.walkthrough import PAGE
     from swe_scaffold.walkthrough.seen import inspected
     from swe_scaffold.walkthrough.summary import verdict
 
@@ -252,20 +299,22 @@ def _text(walked: Walk, output: Path) -> str:
             ("steps", f"{walked.steps} in {walked.seconds:.1f} s"),
             ("files inspected", str(len(inspected(walked.trajectory)))),
             ("repository", verdict(walked.trajectory["info"]["repository"])),
-            ("page", str(output / _PAGE)),
+            ("page", str(output / PAGE)),
         ],
     )
     return f"{show_block(walked.report)}\n\n{about}" if walked.report else about
 
 
-def _require_good(walked: Walk) -> None:
+def _problem(walked: Walk) -> ScaffoldError | None:
+    """Return what is wrong with a walkthrough that has come to its end."""
     if not walked.unchanged:
-        raise IntegrityError(
+        return IntegrityError(
             f"the repository is not what it was: {', '.join(map(show, walked.changed[:5]))}",
             hint="if nothing else works in this folder, please report this",
         )
     if walked.exit_status != "Submitted":
-        raise CheckFailed(
+        return CheckFailed(
             f"the walkthrough ended without a report ({show(walked.exit_status)})",
             hint="raise --max-steps, or choose another model; what it saw is kept",
         )
+    return None

@@ -23,17 +23,21 @@ _MOST_OUTPUT = 20_000
 
 
 def walk_page(
-    info: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], files: Sequence[Mapping[str, Any]]
+    info: Mapping[str, Any],
+    verdict: str,
+    steps: Sequence[Mapping[str, Any]],
+    files: Sequence[Mapping[str, Any]],
 ) -> str:
     """Return one self-contained HTML page about a walkthrough.
 
     Args:
         info: `info` of its trajectory.
+        verdict: Whether the repository is what it was, in words.
         steps: `number`, `thought`, `command`, `output`, `returncode`, `seconds` of each call.
         files: `path` and `ranges` of each file of which lines were shown.
     """
     name = str(info["config"]["environment"]["repo"])
-    sections = (_about(info, steps), _report(info), _files(files), _steps(steps))
+    sections = (_about(info, verdict, steps), _report(info), _files(files), _steps(steps))
     body = element("main", _header(info, name), join_lines(sections))
     return page(f"Walkthrough of {name}", body)
 
@@ -48,17 +52,11 @@ def _header(info: Mapping[str, Any], name: str) -> Html:
     )
 
 
-def _about(info: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Html:
+def _about(info: Mapping[str, Any], verdict: str, steps: Sequence[Mapping[str, Any]]) -> Html:
     repository, sandbox = info["repository"], info["sandbox"]
-    if repository["unchanged"]:
-        state = "unchanged"
-    elif repository["unchanged"] is None:
-        state = "not looked at in the end"
-    else:
-        state = "CHANGED: " + ", ".join(map(str, repository.get("changed", [])[:5]))
     limits = sandbox["limits"]
     rows: list[tuple[str, object]] = [
-        ("repository", f"{state}; {repository['files']:,} files, {repository['bytes']:,} bytes"),
+        ("repository", f"{verdict}; {repository['files']:,} files, {repository['bytes']:,} bytes"),
         ("SHA-256 before", code(repository["sha256_before"])),
         ("model", code(info["config"]["model"]["model_name"])),
         ("calls", f"{len(steps):,}"),
@@ -68,7 +66,7 @@ def _about(info: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Html:
             f"{limits['memory_bytes'] >> 20:,} MiB for each call",
         ),
     ]
-    about = table(["", ""], rows, caption="What it was", text_columns=2)
+    about = table(["what", "value"], rows, caption="The session", text_columns=2)
     return section("about", "Walkthrough", block(str(info["task"])), about)
 
 

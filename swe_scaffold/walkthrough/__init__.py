@@ -13,13 +13,14 @@ mini-swe-agent comes with the extra `agent` and is imported where a session begi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swe_scaffold.errors import UsageError
-from swe_scaffold.files import require_writable, write_json, write_text
+from swe_scaffold.files import folder_lock, remove, require_writable, write_json, write_text
 from swe_scaffold.terminal import SILENT, Reporter
 from swe_scaffold.walkthrough.chat_model import ChatModel
 from swe_scaffold.walkthrough.environment import ReadOnlyEnvironment
@@ -27,9 +28,10 @@ from swe_scaffold.walkthrough.prompts import DEFAULT_TASK
 from swe_scaffold.walkthrough.session import Walk, require_agent, walk
 from swe_scaffold.walkthrough.summary import summary
 
-__all__ = ["DEFAULT_TASK", "Subject", "Walk", "explore", "require_agent"]
+__all__ = ["DEFAULT_TASK", "PAGE", "Subject", "Walk", "explore", "require_agent"]
 
-TRAJECTORY, ATIF, PAGE = "walkthrough.traj.json", "walkthrough.atif.json", "walkthrough.md"
+TRAJECTORY, ATIF = "walkthrough.traj.json", "walkthrough.atif.json"
+SUMMARY, PAGE = "walkthrough.md", "walkthrough.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def explore(
     output: Path,
     *,
     max_steps: int = 40,
+    overwrite: bool = False,
     reporter: Reporter = SILENT,
     **environment: Any,
 ) -> Walk:
@@ -57,30 +60,49 @@ def explore(
         open_model: Opens who chooses the steps, once everything else is in order.
         output: Folder for the trajectory (after every step), its ATIF form and the summary.
         max_steps: Most answers of the model.
+        overwrite: Whether an earlier walkthrough in this folder goes.
         reporter: Where each step is told.
         environment: Settings of the sandbox, as `environment.EnvironmentConfig` has them.
 
     Raises:
-        UsageError: There is no such folder, or the output lies within it.
+        UsageError: There is no such folder, or the output lies within it, or has a walkthrough.
+        LockedError: Another walkthrough is being written there.
         EnvironmentFailure: No sandbox works here, or the model cannot be reached.
         IntegrityError: The sandbox let a write through.
     """
     require_agent()
     _require_outside(output, subject.repo)
     require_writable(output)
-    place = ReadOnlyEnvironment(repo=str(subject.repo), **environment)
-    walked = walk(
-        place,
-        open_model(),
-        subject.task,
-        instance_id=subject.instance_id,
-        max_steps=max_steps,
-        output=output / TRAJECTORY,
-        reporter=reporter,
-    )
-    write_text(output / PAGE, summary(walked.trajectory))
-    write_json(output / ATIF, as_atif(walked.trajectory))
+    with folder_lock(output):
+        _make_room(output, overwrite=overwrite)
+        place = ReadOnlyEnvironment(repo=str(subject.repo), **environment)
+        walked = walk(
+            place,
+            open_model(),
+            subject.task,
+            instance_id=subject.instance_id,
+            max_steps=max_steps,
+            output=output / TRAJECTORY,
+            reporter=reporter,
+        )
+        write_text(output / SUMMARY, summary(walked.trajectory))
+        if walked.steps:
+            write_json(output / ATIF, as_atif(walked.trajectory))
     return walked
+
+
+def _make_room(output: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with a walkthrough, or remove all of it: none is made of two."""
+    there = [output / name for name in (TRAJECTORY, ATIF, SUMMARY, PAGE)]
+    there = [path for path in there if os.path.lexists(path)]
+    if there and not overwrite:
+        raise UsageError(
+            f"there is a walkthrough already ({there[0].name})",
+            where=f"--output {output}",
+            hint="name another folder, or add --overwrite",
+        )
+    for path in there:
+        remove(path)
 
 
 def as_atif(trajectory: dict[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class AskedModel(ChatModel):
             "content": reply.text,
             "tool_calls": [dict(call) for call in reply.tool_calls],
             "usage": usage if None not in usage.values() else {},
+            "prompt_cut": reply.prompt_cut,
         }
 
     def _question(self, chat: tuple[Message, ...]) -> Question:

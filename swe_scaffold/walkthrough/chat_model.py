@@ -13,9 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from swe_scaffold.strict_json import Malformed, parse
+from swe_scaffold.walkthrough.toolbox import MAX_TEXT
 from swe_scaffold.walkthrough.tools import definitions, in_words, problem_of
 
-MAX_OBSERVATION = 12_000
+# What a tool shows fits whole; the middle of a shell's output may be left out.
+MAX_OBSERVATION = 2 * MAX_TEXT
+_NO_CALL = "there is no tool call in it"
 _CALL = re.compile(r"<tool_call>(.*?)(?:</tool_call>|$)", re.DOTALL)
 _COMPLAINT = (
     "Your last answer could not be used: {problem}. Answer with exactly one call of one of the "
@@ -34,10 +38,11 @@ class ChatModel:
 
     def __init__(self, name: str, *, bash: bool = False, facts: Mapping[str, Any] | None = None):
         self.name, self.bash = name, bash
+        self._calls = 0
         self.config = {"model_name": name, **(facts or {})}
 
     def answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Return the next turn: `content`, `tool_calls`, and `usage` where it is known."""
+        """Return the next turn: `content`, `tool_calls`, and `usage`, `prompt_cut` where known."""
         raise NotImplementedError
 
     def query(self, messages: Sequence[Mapping[str, Any]], **_: Any) -> dict[str, Any]:
@@ -55,18 +60,13 @@ class ChatModel:
         if not calls:
             content, calls = _calls_in_text(content)
         # One at a time: a small model that plans ahead plans on what it has not seen.
-        actions, problem = [], "" if calls else "there is no tool call in it"
-        for call in calls[:1]:
-            name, arguments, problem = _read(call, bash=self.bash)
-            if not problem:
-                actions = [
-                    {
-                        "command": in_words(name, arguments),
-                        "tool": name,
-                        "arguments": arguments,
-                        "tool_call_id": call["id"],
-                    }
-                ]
+        call, problem = _read(calls[0], bash=self.bash) if calls else (None, _NO_CALL)
+        actions = []
+        if call is not None:
+            self._calls += 1
+            made = tool_call(self._calls, *call)
+            action = {"command": in_words(*call), "tool": call[0], "arguments": call[1]}
+            actions = [action | {"tool_call_id": made["id"]}]
         message: dict[str, Any] = {
             "role": "assistant",
             "content": content,
@@ -75,19 +75,19 @@ class ChatModel:
                 "cost": 0.0,
                 "timestamp": time.time(),
                 "seconds": round(time.time() - start, 3),
-                **{key: turn[key] for key in ("usage", "left_out") if turn.get(key)},
+                **{key: turn[key] for key in ("usage", "prompt_cut") if turn.get(key)},
             },
         }
         if len(calls) > 1:
             message["extra"]["calls_left_out"] = len(calls) - 1
-        if problem:
+        if call is None:
             complaint = {
                 "role": "user",
                 "content": _COMPLAINT.format(problem=problem),
                 "extra": {"interrupt_type": "FormatError", "timestamp": time.time()},
             }
             raise FormatError(message, complaint)
-        message["tool_calls"] = calls[:1]
+        message["tool_calls"] = [made]
         return message
 
     def format_message(self, **message: Any) -> dict[str, Any]:
@@ -149,32 +149,32 @@ def tool_call(number: int, name: str, arguments: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _read(call: Mapping[str, Any], *, bash: bool) -> tuple[str, dict[str, Any], str]:
-    """Return a call's name and arguments, or what is wrong with it."""
-    function = call.get("function")
+def _read(call: object, *, bash: bool) -> tuple[tuple[str, dict[str, Any]] | None, str]:
+    """Return a call's name and arguments, or None and what is wrong with it."""
+    function = call.get("function") if isinstance(call, Mapping) else None
     function = function if isinstance(function, Mapping) else {}
     name, arguments = function.get("name"), function.get("arguments")
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
-        except ValueError as error:
-            return "", {}, f"the arguments of {name!r} are no JSON ({error})"
+            arguments = parse(arguments.encode("utf-8", "surrogatepass"))
+        except Malformed as error:
+            return None, f"the arguments are no JSON: {error.message}"
     problem = problem_of(name, arguments, bash=bash)
     if problem or not isinstance(arguments, Mapping):
-        return "", {}, problem
-    return str(name), dict(arguments), ""
+        return None, problem
+    return (str(name), dict(arguments)), ""
 
 
 def _calls_in_text(content: str) -> tuple[str, list[dict[str, Any]]]:
     """Return the text and the calls of an answer that spells them as Qwen and Hermes do."""
     calls = []
-    for number, found in enumerate(_CALL.findall(content), 1):
+    for found in _CALL.findall(content):
         try:
-            value = json.loads(found)
-        except ValueError:
+            value = parse(found.encode("utf-8", "surrogatepass"))
+        except Malformed:
             continue
         if isinstance(value, Mapping):
-            calls.append(tool_call(number, str(value.get("name")), value.get("arguments") or {}))
+            calls.append({"function": value})
     return (_CALL.sub("", content).strip(), calls) if calls else (content, [])
 
 

@@ -171,8 +171,10 @@ class ReadOnlyEnvironment:
             # The next call starts it anew.
             self._dialogue = None
             return _output(f"error: {name}: {error.message}", -1, str(error.message))
-        shown = {key: reply[key] for key in ("path", "first", "last", "hits") if key in reply}
-        return _output(reply["text"], 0 if reply["ok"] else 1, shown=shown)
+        shown = {key: reply[key] for key in ("path", "first", "last") if key in reply}
+        output = _output(reply["text"], 0 if reply["ok"] else 1, shown=shown)
+        # For the guide; where all of them are is no part of what an agent is told.
+        return output | {"hits": reply.get("hits", [])}
 
     def _shell(self, command: str) -> dict[str, Any]:
         done = self.sandbox.run(["/bin/bash", "-c", command])

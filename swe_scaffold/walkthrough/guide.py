@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from swe_scaffold.errors import ConfigError
-from swe_scaffold.walkthrough.chat_model import ChatModel, tool_call
+from swe_scaffold.walkthrough.chat_model import ChatModel
 from swe_scaffold.walkthrough.tools import REPORT
 
 NAME = "scripted-guide-1"
@@ -24,64 +24,13 @@ _ENTRY = re.compile(r"\[project\.scripts\]|console_scripts|\"bin\"|\[\[bin\]\]|^
 # Words of any issue about Python, which lead nowhere.
 _COMMON = frozenset(
     {
-        "the",
-        "and",
-        "for",
-        "with",
-        "that",
-        "this",
-        "from",
-        "when",
-        "are",
-        "not",
-        "you",
-        "should",
-        "have",
-        "has",
-        "but",
-        "into",
-        "error",
-        "none",
-        "true",
-        "false",
-        "self",
-        "def",
-        "class",
-        "return",
-        "import",
-        "python",
-        "version",
-        "example",
-        "expected",
-        "actual",
-        "behavior",
-        "behaviour",
-        "using",
-        "used",
-        "use",
-        "code",
-        "file",
-        "line",
-        "test",
-        "tests",
-        "issue",
-        "description",
-        "steps",
-        "reproduce",
-        "traceback",
-        "most",
-        "recent",
-        "call",
-        "last",
-        "module",
-        "print",
-        "value",
-        "object",
-        "type",
-        "int",
-        "str",
-        "list",
-        "dict",
+        *("the", "and", "for", "with", "that", "this", "from", "when", "are", "not", "you"),
+        *("should", "have", "has", "but", "into", "error", "none", "true", "false", "self"),
+        *("def", "class", "return", "import", "python", "version", "example", "expected"),
+        *("actual", "behavior", "behaviour", "using", "used", "use", "code", "file", "line"),
+        *("test", "tests", "issue", "description", "steps", "reproduce", "traceback", "most"),
+        *("recent", "call", "last", "module", "print", "value", "object", "type", "int"),
+        *("str", "list", "dict"),
     }
 )
 _SHAPES = (
@@ -98,19 +47,7 @@ _OUT_OF_WAY = re.compile(
     r"|\.(md|rst|txt|json|lock|po|html|css|csv|svg|ya?ml)$"
 )
 _CODE = (
-    ".py",
-    ".js",
-    ".ts",
-    ".tsx",
-    ".go",
-    ".rs",
-    ".java",
-    ".rb",
-    ".php",
-    ".c",
-    ".cc",
-    ".cpp",
-    ".h",
+    *(".py", ".js", ".ts", ".tsx", ".go", ".rs", ".java", ".rb", ".php", ".c", ".cc", ".cpp", ".h"),
 )
 _MAX_NAMES, _MAX_FILES, _AROUND = 14, 5, 30
 
@@ -156,7 +93,6 @@ class ScriptedGuide(ChatModel):
         if model_name != NAME:
             raise ConfigError(f"the scripted guide is {NAME}", where="model.model_name")
         self._plan: _Plan | None = None
-        self._calls = 0
         self._seen: list[Mapping[str, Any]] = []
         self.ranked: list[Hit] = []
 
@@ -169,8 +105,10 @@ class ScriptedGuide(ChatModel):
             thought, name, arguments = next(self._plan)
         else:
             thought, name, arguments = self._plan.send(str(messages[-1]["content"]))
-        self._calls += 1
-        return {"content": thought, "tool_calls": [tool_call(self._calls, name, arguments)]}
+        return {
+            "content": thought,
+            "tool_calls": [{"function": {"name": name, "arguments": arguments}}],
+        }
 
     def format_observation_messages(
         self,
@@ -199,8 +137,8 @@ class ScriptedGuide(ChatModel):
 
     def _look_around(self) -> Generator[_Step, str, list[str]]:
         """Look at the repository as a whole; return what is worth a line of the report."""
-        top = yield "First the layout.", "list_dir", {"path": ".", "depth": 2}
-        entries = [line for line in top.split("\n") if line and not line.startswith(" ")]
+        top = yield "First the layout.", "list_dir", {"path": "."}
+        entries = top.split("\n")
         files = [line.split("  (")[0] for line in entries if not line.endswith("/")]
         folders = [line for line in entries if line.endswith("/")]
         notes = [f"Top level: {', '.join([*folders, *files][:20])}"]
@@ -223,7 +161,7 @@ class ScriptedGuide(ChatModel):
                 found_at[str(self._seen[0]["extra"]["path"])][name] = [1]
                 return
         yield f"Where {name} occurs.", "grep_search", {"pattern": name}
-        for path, lines, _ in self._seen[0]["extra"].get("hits", []):
+        for path, lines in self._seen[0].get("hits", []):
             found_at[path][name] = lines
 
 

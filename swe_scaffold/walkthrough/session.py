@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import logging
 import os
@@ -53,14 +54,13 @@ class Walk:
         return self.exit_status == "Submitted" and self.unchanged
 
 
-def walk(  # noqa: PLR0913 one argument per part of a session
+def walk(
     environment: ReadOnlyEnvironment,
     model: ChatModel,
     task: str,
     *,
     instance_id: str = "",
     max_steps: int = 40,
-    max_seconds: int = 900,
     output: Path | None = None,
     reporter: Reporter = SILENT,
 ) -> Walk:
@@ -70,9 +70,8 @@ def walk(  # noqa: PLR0913 one argument per part of a session
         environment: The repository, and the sandbox.
         model: Who chooses the steps.
         task: What the walkthrough is about.
-        instance_id: The task's, where it has one.
+        instance_id: The task's; where it has none, it is made of repository and task.
         max_steps: Most answers of the model.
-        max_seconds: Most time on the clock; looked at between two steps.
         output: Where the trajectory is written, after every step.
         reporter: Where each step is told.
 
@@ -80,9 +79,12 @@ def walk(  # noqa: PLR0913 one argument per part of a session
         MissingExtra: mini-swe-agent is not installed.
         ScaffoldError: The model failed; the trajectory so far is kept.
     """
-    facts: dict[str, Any] = {"task": task, "swe_scaffold_version": VERSION, "started": utc_now()}
-    if instance_id:
-        facts["instance_id"] = instance_id
+    facts: dict[str, Any] = {
+        "instance_id": instance_id or _name_of(environment, task),
+        "task": task,
+        "swe_scaffold_version": VERSION,
+        "started": utc_now(),
+    }
     agent = _agent_class()(
         model,
         environment,
@@ -90,7 +92,6 @@ def walk(  # noqa: PLR0913 one argument per part of a session
         instance_template=INSTANCE,
         step_limit=max_steps,
         cost_limit=0.0,
-        wall_time_limit_seconds=max_seconds,
         max_consecutive_format_errors=_FORMAT_ERRORS,
         output_path=output,
     )
@@ -99,10 +100,12 @@ def walk(  # noqa: PLR0913 one argument per part of a session
     try:
         ended = agent.run(task)
     finally:
-        if environment.after is None:
-            environment.finish()
-        facts["seconds"] = round(time.monotonic() - start, 3)
-        trajectory: dict[str, Any] = agent.save(output)
+        try:
+            if environment.after is None:
+                environment.finish()
+        finally:
+            facts["seconds"] = round(time.monotonic() - start, 3)
+            trajectory: dict[str, Any] = agent.save(output)
     repository = trajectory["info"]["repository"]
     return Walk(
         exit_status=str(ended.get("exit_status", "")),
@@ -113,6 +116,12 @@ def walk(  # noqa: PLR0913 one argument per part of a session
         seconds=facts["seconds"],
         trajectory=trajectory,
     )
+
+
+def _name_of(environment: ReadOnlyEnvironment, task: str) -> str:
+    """Return an id that other repositories, states of this one, and other tasks do not have."""
+    known = f"{environment.before.sha256}\0{task}".encode("utf-8", "surrogatepass")
+    return f"{environment.repo.name}-{hashlib.sha256(known).hexdigest()[:12]}"
 
 
 def require_agent() -> None:

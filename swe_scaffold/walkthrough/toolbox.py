@@ -1,12 +1,12 @@
 """The tools themselves: a program that reads a repository and can do nothing else.
 
-    python -I -S toolbox.py                    one JSON request a line, one reply a line
-    python -I -S toolbox.py NAME ARGUMENTS     one call, ARGUMENTS a JSON object; for SWE-agent
+    python -I -S toolbox.py        one JSON request a line, one reply a line
 
 It runs inside a sandbox, in the repository's folder, with nothing but Python. A request is
 `{"tool": name, "arguments": {...}}`, a reply `{"text": ..., "ok": bool}`, with `path`, `first` and
-`last` where lines of a file were shown. Whatever a repository holds is text to it: links that lead
-out, pipes, devices and binary files are named and not read, and what is long is cut and says so.
+`last` where lines of a file were shown, and `hits` (path, first lines) of a search. Whatever a
+repository holds is text to it: links that lead out, pipes, devices and binary files are named and
+not read, and what is long is cut and says so.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ MAX_LINES = 400
 MAX_LINE = 400
 MAX_MATCHES = 80
 MAX_FILE = 4 << 20
-MAX_TEXT = 16_000
+# An agent sees all of it: what is recorded as shown was shown.
+MAX_TEXT = 10_000
 MAX_FILES = 200_000
 _SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", "__pycache__", ".tox", ".venv"})
 _REVISION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/~^-]{0,100}")
@@ -45,7 +46,9 @@ def list_dir(path: str = ".", depth: int = 1) -> dict[str, Any]:
     """List a folder: folders with a slash, files with their size, `depth` levels down."""
     top = _inside(path)
     if not os.path.isdir(top):
-        raise ToolError(f"{path} is no folder")
+        raise ToolError(f"{_plain(path)} is no folder")
+    if not os.access(top, os.R_OK | os.X_OK):
+        raise ToolError(f"{_plain(path)} cannot be read")
     lines: list[str] = []
     hidden = _list(top, "", max(1, min(depth, 4)), lines)
     if hidden:
@@ -114,7 +117,7 @@ def grep_search(
             skipped += 1
         elif found := _lines_with(expression, data, b"" if regex else wanted):
             matches += len(found)
-            hits.append([_plain(name), [number for number, _ in found[:20]], len(found)])
+            hits.append([_plain(name), [number for number, _ in found[:20]]])
             room = max(0, MAX_MATCHES - len(shown))
             shown += [f"{_plain(name)}:{number}: {line}" for number, line in found[:room]]
     kept = _fit(shown)
@@ -199,14 +202,8 @@ def git_show(revision: str, path: str = "") -> dict[str, Any]:
     return {"text": _git([*line, *([_relative(path)] if path else [])])}
 
 
-def probe() -> dict[str, Any]:
-    """Say that this runs, and in which Python."""
-    return {"text": ".".join(map(str, sys.version_info[:3]))}
-
-
 TOOLS: dict[str, Callable[..., dict[str, Any]]] = {
-    tool.__name__: tool
-    for tool in (list_dir, read_file, grep_search, outline, git_log, git_show, probe)
+    tool.__name__: tool for tool in (list_dir, read_file, grep_search, outline, git_log, git_show)
 }
 
 
@@ -286,7 +283,7 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
             elif not entry.is_symlink():
                 seen += 1
                 if seen > MAX_FILES:
-                    return
+                    raise ToolError(f"more than {MAX_FILES:,} files: name a folder")
                 yield os.path.relpath(entry.path, root), entry.path
         waiting += reversed(folders)
 
@@ -344,11 +341,7 @@ def _plain(text: str) -> str:
 
 
 def main() -> None:
-    """Answer requests until there are no more, or one that the command line names."""
-    if len(sys.argv) > 1:
-        reply = call(sys.argv[1], json.loads(sys.argv[2]))
-        sys.stdout.write(reply["text"] + "\n")
-        sys.exit(not reply["ok"])
+    """Answer requests until there are no more."""
     for line in sys.stdin.buffer:
         request = json.loads(line)
         reply = call(request["tool"], request["arguments"])

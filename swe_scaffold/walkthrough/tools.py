@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from swe_scaffold.terminal import show
+
 REPORT, BASH = "report", "bash"
 
 
@@ -50,7 +52,8 @@ _ALL = [
     ),
     _tool(
         "grep_search",
-        "Search the files of the repository for a text, or a regular expression.",
+        "Search the files of the repository for a text, or a regular expression. Folders such as "
+        ".git, node_modules and .venv are searched only where path names them.",
         ("pattern",),
         pattern=_text("What to look for, on one line."),
         path=_text("Folder or file to search; everything by default."),
@@ -104,14 +107,14 @@ def problem_of(name: object, arguments: object, *, bash: bool) -> str:
     """
     known = {tool["function"]["name"]: tool["function"] for tool in definitions(bash=bash)}
     if not isinstance(name, str) or name not in known:
-        return f"there is no tool {name!r}; there are {', '.join(known)}"
+        return f"there is no tool {show(name, width=60)}; there are {', '.join(known)}"
     if not isinstance(arguments, Mapping):
         return f"{name}: the arguments are no JSON object"
     parameters = known[name]["parameters"]
     for key, value in arguments.items():
         declared = parameters["properties"].get(key)
         if declared is None:
-            return f"{name}: there is no argument {key!r}"
+            return f"{name}: there is no argument {show(key, width=60)}"
         wanted = _TYPES[declared["type"]]
         if type(value) is not wanted:
             return f"{name}: {key} is no {declared['type']}"

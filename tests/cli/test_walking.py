@@ -46,7 +46,7 @@ def test_a_walkthrough_without_a_model(run: Run, repo: Path, folder: Path) -> No
     assert "unchanged" in done.out
     assert "step 1: list_dir" in done.err
     assert take_snapshot(repo).sha256 == before.sha256
-    names = {path.name for path in (folder / "out").iterdir()}
+    names = {path.name for path in (folder / "out").iterdir()} - {".lock"}
     ends = ("traj.json", "atif.json", "md", "html")
     assert names == {f"walkthrough.{end}" for end in ends}
     page = (folder / "out/walkthrough.html").read_text()
@@ -79,12 +79,29 @@ def test_what_cannot_be_done_is_one_line(run: Run, repo: Path, folder: Path) -> 
         ([repo, "--task-file", "missing.md"], 3, "missing.md: no such file"),
         ([repo, "--api-base", "http://127.0.0.1:9/v1"], 2, "--api-base needs --model"),
         ([repo, "--output", repo / "out"], 2, "lies within the repository"),
+        ([repo, "--api-base", "http://127.0.0.1:9/v1", "--model", "m", "--base", "b"], 2, "--base"),
+        ([repo, "--model", "m", "--api-key-env", "KEY"], 2, "--api-key-env goes with --api-base"),
+        ([repo, "--temperature", "0.5"], 2, "--temperature is for models"),
+        ([repo, "--task", ""], 2, "--task: is empty"),
         ([repo, "--max-steps", "2"], 9, "ended without a report (LimitsExceeded)"),
+        ([repo], 2, "there is a walkthrough already"),
     ]:
         done = run("walkthrough", *arguments)
         assert (done.code, problem in done.err) == (code, True), done.err
     assert not (repo / "out").exists()
-    assert (folder / "walkthrough/walkthrough.html").is_file()
+    assert (folder / "shop-walkthrough/walkthrough.html").is_file()
+    done = run("walkthrough", repo, "--max-steps", "2", "--overwrite", "--json")
+    assert (done.code, done.value["submitted"]) == (9, False)
+
+
+def test_in_the_repository_itself_it_is_written_beside_it(
+    run: Run, repo: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repo)
+    done = run("walkthrough", ".")
+    assert done.code == 0, done.err
+    assert (folder / "shop-walkthrough/walkthrough.md").is_file()
+    assert {path.name for path in repo.iterdir()} == {"README.md", "prices.py"}
 
 
 def test_a_task_of_a_file_of_tasks(run: Run, repo: Path, folder: Path) -> None:

@@ -44,7 +44,9 @@ def turn(name: str, **arguments: Any) -> dict[str, Any]:
 def walk(repo: Path, model: ChatModel, *, task: str = TASK, **options: Any) -> Walk:
     """Walk, and see to it that nothing has changed and no program of the repository has run."""
     before = take_snapshot(repo)
-    walked = explore(Subject(repo, task), lambda: model, repo.parent / "out", **options)
+    walked = explore(
+        Subject(repo, task), lambda: model, repo.parent / "out", overwrite=True, **options
+    )
     assert before.changes(take_snapshot(repo)) == []
     assert not (repo.parent / "ran").exists()
     assert not (repo / "ran").exists()
@@ -149,6 +151,69 @@ def test_a_call_that_takes_too_long_ends_and_the_next_one_works(
     assert "no reply within" in steps[1].output
     assert "# Shop" in steps[2].output
     assert walked.ok
+
+
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        ({"function": {"name": "read_file", "arguments": '{"path": "\\ud800"}'}}, "surrogate"),
+        ({"function": {"name": "read_file", "arguments": "[" * 100_000}}, "no JSON"),
+        (
+            {"function": {"name": "read_file", "arguments": '{"path": "a", "path": ""}'}},
+            "duplicate",
+        ),
+        ({"function": {"name": "x" * 10_000, "arguments": "{}"}}, "there is no tool xxx"),
+        ({"function": "read_file"}, "there is no tool"),
+        ("read_file", "there is no tool"),
+    ],
+)
+def test_calls_that_are_none_are_told_and_survived(
+    repo: Path, backends: list[str], call: Any, problem: str
+) -> None:
+    walked = walk(repo, Recited({"tool_calls": [call]}, turn("list_dir")))
+    assert walked.ok
+    complaint = walked.trajectory["messages"][3]["content"]
+    assert problem in complaint
+    assert len(complaint) < 500
+
+
+def test_calls_without_an_id_and_with_an_object_are_calls(repo: Path, backends: list[str]) -> None:
+    call = {"function": {"name": "read_file", "arguments": {"path": "README.md"}}}
+    walked = walk(repo, Recited({"tool_calls": [call]}, {"tool_calls": [call, call]}))
+    ids = [m["tool_calls"][0]["id"] for m in walked.trajectory["messages"] if "tool_calls" in m]
+    assert ids == ["call_0001", "call_0002", "call_0003"]
+    assert all("# Shop" in step.output for step in steps_of(walked.trajectory)[:2])
+    assert walked.trajectory["messages"][4]["extra"]["calls_left_out"] == 1
+
+
+def test_a_folder_holds_one_walkthrough(repo: Path, backends: list[str]) -> None:
+    out = repo.parent / "out"
+    explore(Subject(repo), ScriptedGuide, out)
+    before = (out / "walkthrough.traj.json").read_bytes()
+    with pytest.raises(UsageError, match="there is a walkthrough already"):
+        explore(Subject(repo), ScriptedGuide, out)
+    assert (out / "walkthrough.traj.json").read_bytes() == before
+
+    class Failing(Recited):
+        def answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+            raise UsageError("no model")
+
+    with pytest.raises(UsageError, match="no model"):
+        explore(Subject(repo), Failing, out, overwrite=True)
+    assert {path.name for path in out.iterdir()} - {".lock"} == {"walkthrough.traj.json"}
+
+
+def test_other_tasks_and_trees_have_other_ids(repo: Path, backends: list[str]) -> None:
+    def name(task: str) -> str:
+        found = walk(repo, Recited(), task=task).trajectory["info"]["instance_id"]
+        assert found.startswith("shop-")
+        return str(found)
+
+    first = name("a")
+    assert name("a") == first
+    assert name("b") != first
+    (repo / "shop" / "new.py").write_text("")
+    assert name("a") != first
 
 
 def test_a_model_that_never_reports_is_stopped(repo: Path, backends: list[str]) -> None:

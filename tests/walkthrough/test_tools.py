@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from swe_scaffold.git.program import git_environment
 from swe_scaffold.walkthrough import toolbox
+from swe_scaffold.walkthrough.chat_model import MAX_OBSERVATION
 from swe_scaffold.walkthrough.tools import definitions, in_words, problem_of
 
 
@@ -24,11 +26,11 @@ from swe_scaffold.walkthrough.tools import definitions, in_words, problem_of
         ("read_file", {"path": "a", "start": "1"}, "start is no integer"),
         ("read_file", {"path": "a", "start": True}, "start is no integer"),
         ("read_file", {}, "path is missing"),
-        ("read_file", {"path": "a", "mode": "w"}, "no argument 'mode'"),
+        ("read_file", {"path": "a", "mode": "w"}, "no argument mode"),
         ("read_file", ["a"], "no JSON object"),
-        ("write_file", {"path": "a"}, "no tool 'write_file'"),
+        ("write_file", {"path": "a"}, "no tool write_file"),
         (["read_file"], {}, "no tool"),
-        ("bash", {"command": "ls"}, "no tool 'bash'"),
+        ("bash", {"command": "ls"}, "no tool bash"),
     ],
 )
 def test_calls_are_checked_before_anything_is_done(name: Any, arguments: Any, problem: str) -> None:
@@ -39,7 +41,7 @@ def test_calls_are_checked_before_anything_is_done(name: Any, arguments: Any, pr
 
 def test_every_tool_offered_is_there_and_takes_what_it_says() -> None:
     offered = {tool["function"]["name"]: tool["function"] for tool in definitions(bash=False)}
-    assert offered.keys() - {"report"} == toolbox.TOOLS.keys() - {"probe"}
+    assert offered.keys() - {"report"} == toolbox.TOOLS.keys()
     for name, tool in offered.items():
         if name != "report":
             code = toolbox.TOOLS[name].__code__
@@ -150,6 +152,22 @@ def test_much_is_cut_and_says_so(here: Path) -> None:
     with huge.open("wb") as stream:
         stream.truncate(toolbox.MAX_FILE + 1)
     assert "larger than 4 MiB" in call("read_file", path="huge.txt")
+
+
+def test_what_cannot_be_searched_is_no_empty_answer(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolbox, "MAX_FILES", 3)
+    assert call("grep_search", pattern="x") == "error: more than 3 files: name a folder"
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert call("list_dir", path="shop") == "error: shop cannot be read"
+
+
+def test_what_is_recorded_as_shown_is_shown(here: Path) -> None:
+    (here / "wide.txt").write_text(("w" * 300 + "\n") * 300)
+    found = toolbox.call("read_file", {"path": "wide.txt", "lines": 300})
+    assert found["text"].count("\n") == found["last"] - found["first"] + 1 < 300
+    assert len(found["text"]) <= MAX_OBSERVATION
 
 
 def test_whatever_is_asked_is_answered(here: Path) -> None:
