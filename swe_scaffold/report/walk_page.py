@@ -18,8 +18,9 @@ from swe_scaffold.report.html import (
     section,
     table,
 )
+from swe_scaffold.terminal import show
 
-_MOST_OUTPUT = 20_000
+_MOST_OUTPUT, _WIDE = 20_000, 120
 
 
 def walk_page(
@@ -94,7 +95,7 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Html:
         failed = "" if step["returncode"] in (0, None) else f" · ended with {step['returncode']}"
         parts.append(
             details(
-                f"{step['number']}. {step['command']}{seconds}{failed}",
+                f"{step['number']}. {show(step['command'], width=_WIDE)}{seconds}{failed}",
                 paragraph(step["thought"]),
                 block(str(step["output"]), most=_MOST_OUTPUT),
             )

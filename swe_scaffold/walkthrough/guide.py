@@ -24,6 +24,18 @@ _ENTRY = re.compile(r"\[project\.scripts\]|console_scripts|\"bin\"|\[\[bin\]\]|^
 # Words of any issue about Python, which lead nowhere.
 _COMMON = frozenset(
     {
+        *(
+            "where",
+            "which",
+            "what",
+            "there",
+            "their",
+            "these",
+            "those",
+            "about",
+            "because",
+            "after",
+        ),
         *("the", "and", "for", "with", "that", "this", "from", "when", "are", "not", "you"),
         *("should", "have", "has", "but", "into", "error", "none", "true", "false", "self"),
         *("def", "class", "return", "import", "python", "version", "example", "expected"),
