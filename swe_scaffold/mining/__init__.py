@@ -6,6 +6,7 @@ commit closes or by its own message. No test was run, so rows say `validated: fa
 - `__init__.py`: the walk through the history.
 - `commits.py`: what a message and a commit mean.
 - `clones.py`: the clone of a task's repository.
+- `checkouts.py`: the files of its commit, as a folder.
 - `code_context.py`, with `code_pieces.py` and `retrieval.py`: code for prompts, from clones.
 
 Running git is `git`'s.
