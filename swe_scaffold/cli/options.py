@@ -14,6 +14,7 @@ from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
     from swe_scaffold.config import SpeedrunConfig
+    from swe_scaffold.scoring import Keep
 
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Configuration (JSON); else the defaults.")
@@ -75,3 +76,20 @@ def load_resolved(
     resolved = load_config(config, overrides=overrides or (), flags=flags)
     session.say_config({part: dump_config(resolved)[part]})
     return resolved
+
+
+def keep_option(expression: str | None, rows: Path | None, *, example: str) -> Keep | None:
+    """Return what --keep and --rows mean together.
+
+    Raises:
+        UsageError: One is there without the other.
+    """
+    if expression is None and rows is None:
+        return None
+    if expression is None or rows is None:
+        raise UsageError(
+            "--keep and --rows go together", hint=f"--keep '{example}' --rows kept.jsonl"
+        )
+    from swe_scaffold.scoring import Keep
+
+    return Keep(expression, rows)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from swe_scaffold.cli.app import APP, Session, command
+from swe_scaffold.cli.options import keep_option
 from swe_scaffold.cli.tables import counts, level, number, place, table
-from swe_scaffold.errors import UsageError
-
-if TYPE_CHECKING:
-    from swe_scaffold.scoring import Keep
 
 _TITLES = {
     "resolved": "resolved",
@@ -129,7 +126,7 @@ def score(  # noqa: PLR0913 one parameter per option
             harness=harness,
             against=against,
             against_resolved=tuple(against_resolved or ()),
-            keep=_keep(keep, rows),
+            keep=keep_option(keep, rows, example="applies and file_recall == 1"),
             split=split,
             output=output,
             settings=Settings(cluster_by=cluster_by),
@@ -140,17 +137,6 @@ def score(  # noqa: PLR0913 one parameter per option
     text = "\n".join(_lines(result.report))
     written = f"written: {place(result.scored)}, {place(result.summary)}"
     session.result(result.report, f"{text}\n\n{written}")
-
-
-def _keep(expression: str | None, rows: Path | None) -> Keep | None:
-    from swe_scaffold.scoring import Keep
-
-    if (expression is None) != (rows is None):
-        raise UsageError(
-            "--keep and --rows go together",
-            hint="--keep 'applies and file_recall == 1' --rows kept.jsonl",
-        )
-    return None if expression is None or rows is None else Keep(expression, rows)
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""The command that walks through a repository: walkthrough."""
+"""The command that walks through a repository, or those of many tasks: walkthrough."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,17 +16,19 @@ from swe_scaffold.cli.options import (
     Temperature,
     Timeout,
     TrustTemplate,
+    keep_option,
 )
-from swe_scaffold.cli.tables import facts
 from swe_scaffold.errors import CheckFailed, DataError, IntegrityError, ScaffoldError, UsageError
 from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
-    from swe_scaffold.engine.sampling import Sampling
+    from swe_scaffold.scoring.reading import TaskFile
     from swe_scaffold.walkthrough import Subject, Walk
-    from swe_scaffold.walkthrough.chat_model import ChatModel
+    from swe_scaffold.walkthrough.batch import Batch
+    from swe_scaffold.walkthrough.guides import Guide
 
 Backend = Literal["auto", "bwrap", "landlock"]
+_BATCH_FOLDER = Path("walkthroughs")
 
 
 @command(
@@ -36,11 +38,15 @@ Backend = Literal["auto", "bwrap", "landlock"]
         "swe-scaffold walkthrough path/to/repository --task 'Where are redirects followed?'",
         "swe-scaffold walkthrough . --api-base http://127.0.0.1:8000/v1 --model qwen",
         "swe-scaffold walkthrough . --model artifacts/checkpoints/mine",
+        "swe-scaffold walkthrough --batch tasks.jsonl --repos clones/ --jobs 4",
     ),
 )
 def walkthrough(  # noqa: PLR0913 one parameter per option
     session: Session,
-    repo: Annotated[Path, typer.Argument(metavar="REPO", help="Folder of the repository.")],
+    repo: Annotated[
+        Path | None,
+        typer.Argument(metavar="REPO", help="Folder of the repository.", show_default=False),
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -58,6 +64,42 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
         str | None,
         typer.Option("--in", metavar="TASKS", help="Tasks that --instance names one of."),
     ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASKS",
+            help="A walkthrough for every task of a file, folder or hub id; needs --repos.",
+        ),
+    ] = None,
+    repos: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Clones of the repositories of --batch."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Split of the source of --batch.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Walkthroughs of --batch at a time.")
+    ] = 1,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Another --batch, compared task by task."),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPR", help="Of --batch, write the trajectories that pass, as 'hit_at_5'."
+        ),
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where --keep writes (JSONL), for build.")
+    ] = None,
+    cluster_by: Annotated[
+        str,
+        typer.Option(
+            metavar="UNIT", help="Independent unit of --batch's intervals: group, repo or row."
+        ),
+    ] = "group",
     model: Annotated[
         str | None,
         typer.Option(
@@ -80,11 +122,12 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
         typer.Option(
             metavar="FOLDER",
             help="Where trajectory, summary and page are written; never in the repository.",
-            show_default="REPO-walkthrough here, or beside the repository if here is in it",
+            show_default="REPO-walkthrough here, or beside the repository if here is in it; "
+            f"of --batch {_BATCH_FOLDER}",
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier walkthrough there.")
+        bool, typer.Option("--overwrite", help="Replace earlier walkthroughs there.")
     ] = False,
     max_steps: Annotated[
         int, typer.Option(metavar="N", min=1, help="Most answers of the model.")
@@ -104,10 +147,12 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
 
     Without --model a scripted guide does so, offline and in seconds. Whoever guides works in a
     sandbox without network; the content of the whole tree is compared before and after.
+
+    With --batch every task gets a walkthrough of its base commit, and what was found is held
+    against its gold patch. The same command goes on where it stopped.
     """
     from swe_scaffold.engine.sampling import Sampling
-    from swe_scaffold.files import write_text
-    from swe_scaffold.walkthrough import PAGE, explore
+    from swe_scaffold.walkthrough.guides import Guide
 
     _require_used(
         model,
@@ -121,34 +166,133 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
             "--timeout": timeout != 600.0,
         },
     )
-    subject = _subject(repo, task, task_file, instance, tasks, offline=session.offline)
-    output = output or _beside(repo)
+    one = {"REPO": repo, "--task": task, "--task-file": task_file, "--instance": instance}
+    many = {"--repos": repos, "--split": split, "--against": against, "--jobs": jobs > 1}
+    many |= {"--cluster-by": cluster_by != "group", "--keep": keep, "--rows": rows}
+    _require_one_kind(batch, one | {"--in": tasks}, many)
+    guide = Guide(
+        model=model,
+        api_base=api_base,
+        key_variable=api_key_env or "",
+        timeout_seconds=timeout,
+        base=base,
+        trust_template=trust_template,
+        sampling=Sampling(max_new_tokens, temperature, 1.0, 0),
+        bash=allow_bash,
+        offline=session.offline,
+    )
+    environment = {"backend": sandbox, "allow_bash": allow_bash}
+    if batch is None:
+        assert repo is not None
+        subject = _subject(repo, task, task_file, instance, tasks, offline=session.offline)
+        return _walk_one(
+            session, subject, guide, output, environment, max_steps=max_steps, overwrite=overwrite
+        )
+    assert repos is not None
+    from swe_scaffold.metrics.clustered import Settings
+    from swe_scaffold.scoring.reading import read_tasks
+    from swe_scaffold.walkthrough.batch import Batch
+
+    found = read_tasks(batch, split=split, offline=session.offline)
+    chosen = Batch(
+        repos=repos,
+        output=output or _BATCH_FOLDER,
+        page=page_of,
+        guide=guide,
+        max_steps=max_steps,
+        environment=environment,
+        jobs=jobs,
+        settings=Settings(cluster_by=cluster_by),
+        keep=keep_option(keep, rows, example="hit_at_5 and file_f1 > 0.2"),
+    )
+    return _walk_many(session, found, chosen, against, overwrite=overwrite)
+
+
+def _walk_one(
+    session: Session,
+    subject: Subject,
+    guide: Guide,
+    output: Path | None,
+    environment: Mapping[str, Any],
+    *,
+    max_steps: int,
+    overwrite: bool,
+) -> int:
+    from swe_scaffold.cli.walking_text import one_text, one_value
+    from swe_scaffold.walkthrough import explore
+
+    output = output or _beside(subject.repo)
     walked = explore(
         subject,
-        _opener(
-            session,
-            model,
-            api_base,
-            sampling=Sampling(max_new_tokens, temperature, 1.0, 0),
-            bash=allow_bash,
-            served={"key_variable": api_key_env or "", "timeout_seconds": timeout},
-            local={"base": base, "trust_template": trust_template},
-        ),
+        lambda: guide.open(session.reporter),
         output,
+        page=page_of,
         max_steps=max_steps,
         overwrite=overwrite,
         reporter=session.reporter,
-        backend=sandbox,
-        allow_bash=allow_bash,
+        **environment,
     )
-    write_text(output / PAGE, _page(walked))
-    session.result(_value(walked, output), _text(walked, output))
-    if problem := _problem(walked):
-        # With --json the one document has said it.
-        if session.json:
-            return problem.exit_code
-        raise problem
-    return 0
+    session.result(one_value(walked, output), one_text(walked, output))
+    return _end(session, _problem(walked))
+
+
+def _walk_many(
+    session: Session, tasks: TaskFile, batch: Batch, against: Path | None, *, overwrite: bool
+) -> int:
+    from swe_scaffold.cli.walking_text import many_text
+    from swe_scaffold.files import write_text
+    from swe_scaffold.report.walks_page import walks_page
+    from swe_scaffold.walkthrough.batch import INDEX, walk_tasks
+
+    walks = walk_tasks(tasks, batch, other=against, overwrite=overwrite, reporter=session.reporter)
+    write_text(batch.output / INDEX, walks_page(walks.report, walks.rows))
+    session.result(walks.report, many_text(walks.report, batch.output))
+    return _end(session, _shortfall(walks.report["statuses"], walks.rows))
+
+
+def _end(session: Session, problem: ScaffoldError | None) -> int:
+    if problem is None:
+        return 0
+    # With --json the one document has said it.
+    if session.json:
+        return problem.exit_code
+    raise problem
+
+
+def _shortfall(
+    statuses: Mapping[str, int], rows: Sequence[Mapping[str, Any]]
+) -> ScaffoldError | None:
+    """Return what is wrong with a batch that has come to its end."""
+    others = [row for row in rows if row["status"] != "submitted"]
+    changed = [row["instance_id"] for row in others if row["status"] == "changed"]
+    if changed:
+        return IntegrityError(f"a tree is not what it was: {', '.join(map(show, changed[:5]))}")
+    if not others:
+        return None
+    row = others[0]
+    why = row["detail"] or row.get("exit_status", "")
+    first = f"{show(row['instance_id'])}: {row['status']}, {show(why)}"
+    return CheckFailed(
+        f"{len(others)} of {len(rows)} tasks have no report ({first})",
+        hint="those without a clone are tried again by the same command",
+    )
+
+
+def _require_one_kind(
+    batch: str | None, one: Mapping[str, object], many: Mapping[str, object]
+) -> None:
+    """Refuse options of the other kind: one repository, or many tasks."""
+    if batch is None:
+        if others := [name for name, value in many.items() if value]:
+            raise UsageError(f"{others[0]} goes with --batch")
+        if one["REPO"] is None:
+            hint = "swe-scaffold walkthrough path/to/repository, or --batch TASKS --repos DIR"
+            raise UsageError("no repository is named", hint=hint)
+        return
+    if others := [name for name, value in one.items() if value is not None]:
+        raise UsageError(f"{others[0]} is for one repository, --batch for many")
+    if many["--repos"] is None:
+        raise UsageError("--batch needs --repos, the folder of the clones")
 
 
 def _require_used(model: str | None, api_base: str | None, given: Mapping[str, object]) -> None:
@@ -217,92 +361,18 @@ def _statement(tasks: str, instance: str, *, offline: bool) -> str:
     raise DataError(f"has no task {show(instance)}", where=tasks)
 
 
-def _opener(
-    session: Session,
-    model: str | None,
-    api_base: str | None,
-    *,
-    sampling: Sampling,
-    bash: bool,
-    served: Mapping[str, Any],
-    local: Mapping[str, Any],
-) -> Callable[[], ChatModel]:
-    """Return what opens the guide that the options name."""
-    if model is None:
-
-        def scripted() -> ChatModel:
-            from swe_scaffold.walkthrough.guide import ScriptedGuide
-
-            return ScriptedGuide()
-
-        return scripted
-
-    def loaded() -> ChatModel:
-        from swe_scaffold.prediction.http import open_endpoint
-        from swe_scaffold.prediction.local import load_local
-        from swe_scaffold.prediction.server import ServedModel
-        from swe_scaffold.walkthrough.asked_model import PATIENCE, AskedModel
-
-        if api_base is None:
-            found = load_local(model, offline=session.offline, reporter=session.reporter, **local)
-            return AskedModel(found, sampling, bash=bash)
-        endpoint = open_endpoint(api_base, offline=session.offline, **served)
-        asked = ServedModel(endpoint, model, 1, PATIENCE, session.reporter)
-        return AskedModel(asked, sampling, bash=bash)
-
-    return loaded
-
-
-def _page(walked: Walk) -> str:
+def page_of(trajectory: Mapping[str, Any]) -> str:
+    """Return the HTML page of a trajectory of ours."""
     from dataclasses import asdict
 
     from swe_scaffold.report.walk_page import walk_page
     from swe_scaffold.walkthrough.seen import inspected, steps_of
     from swe_scaffold.walkthrough.summary import verdict
 
-    trajectory = walked.trajectory
     steps = [asdict(step) for step in steps_of(trajectory)]
     files = [asdict(file) for file in inspected(trajectory)]
     info = trajectory["info"]
     return walk_page(info, verdict(info["repository"]), steps, files)
-
-
-def _value(walked: Walk, output: Path) -> dict[str, Any]:
-    from swe_scaffold.walkthrough.seen import inspected
-
-    return {
-        "exit_status": walked.exit_status,
-        "submitted": walked.exit_status == "Submitted",
-        "unchanged": walked.unchanged,
-        "changed": walked.changed,
-        "steps": walked.steps,
-        "seconds": walked.seconds,
-        "files": [
-            {"path": file.path, "ranges": [list(pair) for pair in file.ranges]}
-            for file in inspected(walked.trajectory)
-        ],
-        "report": walked.report,
-        "output": str(output),
-    }
-
-
-def _text(walked: Walk, output: Path) -> str:
-    from swe_scaffold.terminal import show_block
-    from swe_scaffold.walkthrough import PAGE
-    from swe_scaffold.walkthrough.seen import inspected
-    from swe_scaffold.walkthrough.summary import verdict
-
-    about = facts(
-        "walkthrough",
-        [
-            ("ended", walked.exit_status),
-            ("steps", f"{walked.steps} in {walked.seconds:.1f} s"),
-            ("files inspected", str(len(inspected(walked.trajectory)))),
-            ("repository", verdict(walked.trajectory["info"]["repository"])),
-            ("page", str(output / PAGE)),
-        ],
-    )
-    return f"{show_block(walked.report)}\n\n{about}" if walked.report else about
 
 
 def _problem(walked: Walk) -> ScaffoldError | None:

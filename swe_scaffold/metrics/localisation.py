@@ -1,4 +1,4 @@
-"""How well places were found: precision, recall and F1 of files, hunks and functions against gold.
+"""How well places were found: precision, recall, F1 of files, hunks, lines, functions against gold.
 
 Nothing to find gives None, never a perfect score; finding nothing gives recall and F1 of 0 and no
 precision. Where a patch changes things is `places`'.
@@ -7,7 +7,7 @@ precision. Where a patch changes things is `places`'.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from swe_scaffold.metrics.places import Lines, Places
@@ -81,6 +81,40 @@ def recall_at(ranked: Sequence[str], gold: Collection[str], k: int) -> float | N
     """
     wanted = set(gold)
     return len(wanted.intersection(list(dict.fromkeys(ranked))[:k])) / len(wanted) if gold else None
+
+
+def line_overlap(predicted: Sequence[Lines], gold: Sequence[Lines]) -> Overlap:
+    """Count single lines on both sides, each once however many ranges hold it."""
+    ours, theirs = _merged(predicted), _merged(gold)
+    common = sum(
+        max(0, min(last, end) - max(first, start) + 1)
+        for path, ranges in ours.items()
+        for first, last in ranges
+        for start, end in theirs.get(path, ())
+    )
+    return Overlap(_length(ours), common, _length(theirs), common)
+
+
+def merge_ranges(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges of lines in order, those that meet as one."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return merged
+
+
+def _merged(places: Iterable[Lines]) -> dict[str, list[tuple[int, int]]]:
+    by_path: dict[str, list[tuple[int, int]]] = {}
+    for path, first, last in places:
+        by_path.setdefault(path, []).append((first, last))
+    return {path: merge_ranges(ranges) for path, ranges in by_path.items()}
+
+
+def _length(places: Mapping[str, Sequence[tuple[int, int]]]) -> int:
+    return sum(last - first + 1 for ranges in places.values() for first, last in ranges)
 
 
 def _same(predicted: frozenset[object], gold: frozenset[object]) -> Overlap:

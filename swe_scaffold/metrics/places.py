@@ -129,6 +129,24 @@ def changed_ranges(file: FilePatch) -> list[Lines]:
     return joined
 
 
+def changed_lines(file: FilePatch) -> list[Lines]:
+    """Return the lines that a change removes, and the neighbours of those that it only adds.
+
+    All of them exist in the file before the change.
+    """
+    found = []
+    for hunk in file.hunks:
+        end = hunk.old_start + hunk.old_count - 1
+        for run in runs([hunk]):
+            last = run.first + len(run.removed) - 1
+            first = run.first
+            if not run.removed:
+                first, last = max(hunk.old_start, first - 1), min(end, first)
+            if first <= last:
+                found.append(Lines(file.old_path, first, last))
+    return found
+
+
 def _places(patch: Sequence[FilePatch], functions: frozenset[Function] | None, by: str) -> Places:
     ranges = [lines for file in patch for lines in changed_ranges(file)]
     return Places(frozenset(paths_of(patch)), tuple(ranges), functions, by)

@@ -36,6 +36,8 @@ DATA_SUFFIXES = frozenset(
 )
 _METADATA = re.compile(
     r"(dataset_infos?|dataset_dict|state|package|package-lock)\.json|.*\.(manifest\.json|skipped\.jsonl)"
+    # Beside the trajectories of walkthroughs: the same once more, and reports.
+    r"|walkthrough\.atif\.json|walkthroughs\.jsonl?"
 )
 _SPLIT_NAMES = {
     "training": "train",

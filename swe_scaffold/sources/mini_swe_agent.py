@@ -55,7 +55,7 @@ def read(row: Mapping[str, Any], origin: Origin) -> Trajectory:
     )
     return Trajectory(
         instance_id=instance_id,
-        repo=repository({"instance_id": instance_id}),
+        repo=repository({"repo": text(info, "repo", "info."), "instance_id": instance_id}),
         messages=chat.finished(),
         origin=origin,
         source_format=dig_text(row, "trajectory_format") or "mini-swe-agent",

@@ -1,12 +1,14 @@
 """Read-only walkthroughs of a repository: an agent looks, explains, and cannot change anything.
 
 - `__init__.py`: `explore`, one repository; what is written, and where.
+- `batch.py`: many tasks.  `found.py`: what was found of their gold patches, with intervals.
 - `session.py`: mini-swe-agent's loop around model and environment.
 - `environment.py`: the tools in a sandbox, the tree before and after.
 - `tools.py`: what an agent is offered.  `toolbox.py`: the tools, a program of its own.
-- `chat_model.py`: what all models share.  `guide.py`: the one that needs no model.
-- `asked_model.py`: a language model.  `prompts.py`: what it is told.
-- `seen.py`: what was looked at, against a patch.  `summary.py`: the page in Markdown.
+- `guides.py`: who chooses the steps.  `chat_model.py`: what all models share.
+- `guide.py`: the one that needs no model.  `asked_model.py`: a language model.
+- `prompts.py`: what it is told.  `summary.py`: the page in Markdown.
+- `seen.py`: what was looked at, against a patch.
 
 mini-swe-agent comes with the extra `agent` and is imported where a session begins.
 """
@@ -14,7 +16,7 @@ mini-swe-agent comes with the extra `agent` and is imported where a session begi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,16 @@ from swe_scaffold.walkthrough.prompts import DEFAULT_TASK
 from swe_scaffold.walkthrough.session import Walk, require_agent, walk
 from swe_scaffold.walkthrough.summary import summary
 
-__all__ = ["DEFAULT_TASK", "PAGE", "Subject", "Walk", "explore", "require_agent"]
+__all__ = [
+    "DEFAULT_TASK",
+    "PAGE",
+    "TRAJECTORY",
+    "Subject",
+    "Walk",
+    "clear_room",
+    "explore",
+    "require_agent",
+]
 
 TRAJECTORY, ATIF = "walkthrough.traj.json", "walkthrough.atif.json"
 SUMMARY, PAGE = "walkthrough.md", "walkthrough.html"
@@ -36,18 +47,27 @@ SUMMARY, PAGE = "walkthrough.md", "walkthrough.html"
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is explored, and why: a folder, a task in words, and the task's id if it has one."""
+    """What is explored, and why.
+
+    Attributes:
+        repo: The folder.
+        task: What the walkthrough is about, in words.
+        instance_id: The id of the task, if it has one.
+        repo_name: The repository's name, as `owner/name`, if it is known.
+    """
 
     repo: Path
     task: str = DEFAULT_TASK
     instance_id: str = ""
+    repo_name: str = ""
 
 
 def explore(
     subject: Subject,
-    open_model: Callable[[], ChatModel],
+    open_guide: Callable[[], ChatModel],
     output: Path,
     *,
+    page: Callable[[Mapping[str, Any]], str] | None = None,
     max_steps: int = 40,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
@@ -57,8 +77,9 @@ def explore(
 
     Args:
         subject: The repository and the task.
-        open_model: Opens who chooses the steps, once everything else is in order.
+        open_guide: Opens who chooses the steps, once everything else is in order.
         output: Folder for the trajectory (after every step), its ATIF form and the summary.
+        page: Makes an HTML page of the trajectory, which is written too.
         max_steps: Most answers of the model.
         overwrite: Whether an earlier walkthrough in this folder goes.
         reporter: Where each step is told.
@@ -74,13 +95,13 @@ def explore(
     _require_outside(output, subject.repo)
     require_writable(output)
     with folder_lock(output):
-        _make_room(output, overwrite=overwrite)
+        clear_room(output, overwrite=overwrite)
         place = ReadOnlyEnvironment(repo=str(subject.repo), **environment)
         walked = walk(
             place,
-            open_model(),
+            open_guide(),
             subject.task,
-            instance_id=subject.instance_id,
+            known={"instance_id": subject.instance_id, "repo": subject.repo_name},
             max_steps=max_steps,
             output=output / TRAJECTORY,
             reporter=reporter,
@@ -88,11 +109,17 @@ def explore(
         write_text(output / SUMMARY, summary(walked.trajectory))
         if walked.steps:
             write_json(output / ATIF, as_atif(walked.trajectory))
+        if page is not None:
+            write_text(output / PAGE, page(walked.trajectory))
     return walked
 
 
-def _make_room(output: Path, *, overwrite: bool) -> None:
-    """Refuse a folder with a walkthrough, or remove all of it: none is made of two."""
+def clear_room(output: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with a walkthrough, or remove all of it: none is made of two.
+
+    Raises:
+        UsageError: There is one, and it is not to be replaced.
+    """
     there = [output / name for name in (TRAJECTORY, ATIF, SUMMARY, PAGE)]
     there = [path for path in there if os.path.lexists(path)]
     if there and not overwrite:

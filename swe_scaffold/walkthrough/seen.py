@@ -7,8 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from swe_scaffold.metrics.localisation import Scores, first_hit_rank, localisation
-from swe_scaffold.metrics.places import Lines, Places
+from swe_scaffold.diffs import DEV_NULL, parse_patch
+from swe_scaffold.metrics.localisation import (
+    Overlap,
+    first_hit_rank,
+    line_overlap,
+    localisation,
+    merge_ranges,
+)
+from swe_scaffold.metrics.places import Lines, Places, changed_lines
 
 _NAMED = re.compile(r"(?<![\w/])((?:[\w.@+-]+/)*[\w.@+-]+\.\w{1,5})(?::(\d+)(?:-(\d+))?)?")
 _MOST_REPORTED = 20
@@ -73,7 +80,7 @@ def inspected(trajectory: Mapping[str, Any]) -> list[Inspected]:
         extra = message.get("extra", {})
         if message.get("role") == "tool" and "first" in extra:
             found.setdefault(extra["path"], []).append((extra["first"], extra["last"]))
-    return [Inspected(path, tuple(_joined(ranges))) for path, ranges in found.items()]
+    return [Inspected(path, tuple(merge_ranges(ranges))) for path, ranges in found.items()]
 
 
 def reported_files(report: str) -> list[str]:
@@ -85,38 +92,47 @@ def reported_files(report: str) -> list[str]:
     return list(dict.fromkeys(with_line or plain))[:_MOST_REPORTED]
 
 
-@dataclass(frozen=True, slots=True)
-class Localised:
-    """How well a walkthrough found what a patch changes.
+def gold_places(patch: str) -> Places | None:
+    """Return what of a patch can be found by looking: files and lines that exist before it.
 
-    Attributes:
-        seen: What was shown to the agent, against the patch.
-        reported: The files that the report names, against the patch.
-        first_hit: Rank of the first right file in the report, None without one.
+    The lines are those that it removes, and the neighbours of those that it only adds. None where
+    there is nothing of the kind: no patch, or one that only adds files.
     """
+    found = [file for file in parse_patch(patch) if file.old_path != DEV_NULL]
+    if not found:
+        return None
+    lines = tuple(lines for file in found for lines in changed_lines(file))
+    return Places(frozenset(file.old_path for file in found), lines)
 
-    seen: Scores
-    reported: Scores
-    first_hit: int | None
 
+def localise(trajectory: Mapping[str, Any], gold: Places) -> dict[str, float | None]:
+    """Hold what a walkthrough reported and saw against the places of a patch.
 
-def localise(trajectory: Mapping[str, Any], gold: Places) -> Localised:
-    """Compare what a walkthrough saw and reported with the places of a patch."""
+    Returns:
+        Of the files that the report names, best first: `hit_at_1`, `hit_at_5` (1 or 0), and
+        `reciprocal_rank` of the first right one; `file_precision`, `file_recall`, `file_f1` of all
+        of them. Of the files and the lines that were shown: `seen_file_*`, `seen_line_*`. None
+        where nothing was named or shown that could be right.
+    """
+    names = reported_files(str(trajectory["info"].get("submission", "")))
     shown = inspected(trajectory)
     lines = tuple(Lines(file.path, first, last) for file in shown for first, last in file.ranges)
-    names = reported_files(str(trajectory["info"].get("submission", "")))
-    seen = Places(frozenset(file.path for file in shown), lines)
-    reported = Places(frozenset(names), ())
-    return Localised(
-        localisation(seen, gold), localisation(reported, gold), first_hit_rank(names, gold.files)
-    )
+    rank = first_hit_rank(names, gold.files)
+    reported = localisation(Places(frozenset(names)), gold)
+    seen = localisation(Places(frozenset(file.path for file in shown)), gold)
+    return {
+        "hit_at_1": float(rank == 1),
+        "hit_at_5": float(rank is not None and rank <= 5),
+        "reciprocal_rank": 1 / rank if rank else 0.0,
+        **_numbers("file", reported.files),
+        **_numbers("seen_file", seen.files),
+        **_numbers("seen_line", line_overlap(lines, gold.lines)),
+    }
 
 
-def _joined(ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
-        else:
-            joined.append((first, last))
-    return joined
+def _numbers(name: str, overlap: Overlap) -> dict[str, float | None]:
+    return {
+        f"{name}_precision": overlap.precision,
+        f"{name}_recall": overlap.recall,
+        f"{name}_f1": overlap.f1,
+    }

@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def walk(
     model: ChatModel,
     task: str,
     *,
-    instance_id: str = "",
+    known: Mapping[str, str] | None = None,
     max_steps: int = 40,
     output: Path | None = None,
     reporter: Reporter = SILENT,
@@ -70,7 +70,8 @@ def walk(
         environment: The repository, and the sandbox.
         model: Who chooses the steps.
         task: What the walkthrough is about.
-        instance_id: The task's; where it has none, it is made of repository and task.
+        known: What the record says of the task: `instance_id`, `repo`; where there is no id, it is
+            made of repository and task.
         max_steps: Most answers of the model.
         output: Where the trajectory is written, after every step.
         reporter: Where each step is told.
@@ -80,7 +81,8 @@ def walk(
         ScaffoldError: The model failed; the trajectory so far is kept.
     """
     facts: dict[str, Any] = {
-        "instance_id": instance_id or _name_of(environment, task),
+        "instance_id": _name_of(environment, task),
+        **{name: value for name, value in (known or {}).items() if value},
         "task": task,
         "swe_scaffold_version": VERSION,
         "started": utc_now(),

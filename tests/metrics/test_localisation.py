@@ -7,8 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swe_scaffold.diffs import parse_patch, unified_diff
-from swe_scaffold.metrics.localisation import Overlap, first_hit_rank, localisation, recall_at
-from swe_scaffold.metrics.places import Lines, Places, changed_ranges, places_of
+from swe_scaffold.metrics.localisation import (
+    Overlap,
+    first_hit_rank,
+    line_overlap,
+    localisation,
+    recall_at,
+)
+from swe_scaffold.metrics.places import Lines, Places, changed_lines, changed_ranges, places_of
 
 MODULE = '''\
 import os
@@ -169,3 +175,31 @@ def test_ranked_files() -> None:
     assert recall_at(ranked, ["a", "b"], 2) == 0.5
     assert recall_at(ranked, ["a", "b"], 4) == 1.0
     assert recall_at(ranked, [], 4) is None
+
+
+@given(PLACES, PLACES)
+def test_lines_are_counted_each_once(ours: Places, theirs: Places) -> None:
+    predicted, gold = (
+        {(path, n) for path, first, last in side.lines for n in range(first, last + 1)}
+        for side in (ours, theirs)
+    )
+    common = len(predicted & gold)
+    expected = Overlap(len(predicted), common, len(gold), common)
+    assert line_overlap(ours.lines, theirs.lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        ("1\n2\nX\n4\n5\n", [(3, 3)]),
+        ("1\n2\nX\n3\n4\n5\n", [(2, 3)]),
+        ("X\n1\n2\n3\n4\n5\n", [(1, 1)]),
+        ("1\n2\n3\n4\n5\nX\n", [(5, 5)]),
+        ("2\n3\n4\n", [(1, 1), (5, 5)]),
+    ],
+)
+def test_lines_of_a_change_exist_before_it(new: str, expected: list[tuple[int, int]]) -> None:
+    (file,) = parse_patch(unified_diff("a.txt", "1\n2\n3\n4\n5\n", new))
+    assert [(first, last) for _, first, last in changed_lines(file)] == expected
+    (made,) = parse_patch(unified_diff("a.txt", "", new))
+    assert changed_lines(made) == []

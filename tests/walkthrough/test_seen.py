@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from swe_scaffold.diffs import unified_diff
 from swe_scaffold.metrics.places import Lines, Places
 from swe_scaffold.walkthrough.guide import names_in, rank
-from swe_scaffold.walkthrough.seen import inspected, localise, reported_files
+from swe_scaffold.walkthrough.seen import gold_places, inspected, localise, reported_files
 
 
 def shown(path: str, first: int, last: int) -> dict[str, Any]:
@@ -36,13 +37,30 @@ def test_a_walkthrough_is_held_against_a_patch() -> None:
         trajectory(shown("b.py", 1, 9), shown("a.py", 1, 5), report="See `b.py:3`, then a.py:4-6."),
         gold,
     )
-    assert (found.seen.files.predicted, found.seen.files.predicted_hits) == (2, 1)
-    assert (found.seen.files.precision, found.seen.files.recall) == (0.5, 0.5)
-    assert (found.seen.lines.gold_hits, found.seen.lines.gold) == (1, 2)
-    assert found.reported.files.f1 == 0.5
-    assert found.first_hit == 2
+    assert (found["seen_file_precision"], found["seen_file_recall"]) == (0.5, 0.5)
+    # Of fourteen lines two are right, of the five that there are.
+    assert (found["seen_line_precision"], found["seen_line_recall"]) == (2 / 14, 2 / 5)
+    assert found["file_f1"] == 0.5
+    assert (found["hit_at_1"], found["hit_at_5"], found["reciprocal_rank"]) == (0, 1, 0.5)
     nothing = localise(trajectory(), gold)
-    assert (nothing.seen.files.f1, nothing.reported.files.recall, nothing.first_hit) == (0, 0, None)
+    assert (nothing["file_f1"], nothing["seen_line_recall"], nothing["reciprocal_rank"]) == (
+        0,
+        0,
+        0,
+    )
+    assert nothing["file_precision"] is None
+
+
+def test_only_what_is_there_can_be_found() -> None:
+    old = "".join(f"{number}\n" for number in range(20))
+    patch = unified_diff("a.py", old, old.replace("10\n", "ten\n"))
+    new = unified_diff("new.py", "", "1\n").replace("--- a/new.py", "--- /dev/null")
+    gold = gold_places(patch + new)
+    assert gold is not None
+    assert gold.files == {"a.py"}
+    assert gold.lines == (Lines("a.py", 11, 11),)
+    assert gold_places(new) is None
+    assert gold_places("") is None
 
 
 def test_a_report_names_files_with_lines_or_else_at_all() -> None:
