@@ -224,7 +224,7 @@ def _walk_one(
     output = output or _beside(subject.repo)
     walked = explore(
         subject,
-        lambda: guide.open(session.reporter),
+        lambda: guide.make(session.reporter),
         output,
         page=page_of,
         max_steps=max_steps,

@@ -269,7 +269,7 @@ def _walked(job: _Job, folder: Path, name: str) -> dict[str, Any]:
         raise NoCodeError("no_tree", error.message) from None
     walked = explore(
         Subject(tree, task.problem_statement, task.instance_id, task.repo),
-        batch.guide.open,
+        batch.guide.make,
         batch.output / name,
         max_steps=batch.max_steps,
         overwrite=True,

@@ -18,7 +18,7 @@ _SAMPLING = Sampling(1024, 0.0, 1.0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """What opens a guide, as often as there are walkthroughs; a model is loaded once a process.
+    """What makes a guide, as often as there are walkthroughs; a model is loaded once a process.
 
     Attributes:
         model: Run folder, model folder or hub id; with `api_base` the name at the server; None is
@@ -48,7 +48,7 @@ class Guide:
         """Whether a model is loaded on this machine."""
         return self.model is not None and self.api_base is None
 
-    def open(self, reporter: Reporter = SILENT) -> ChatModel:
+    def make(self, reporter: Reporter = SILENT) -> ChatModel:
         """Return a guide for one walkthrough.
 
         Raises:

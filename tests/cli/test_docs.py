@@ -23,7 +23,7 @@ PAGES = sorted(
 MADE = re.compile(
     r".*(manifest|config|run|adapter_config|trained_rows|evaluation)\.json|\.venv.*"
     r"|(data|artifacts|runs|checkpoints|evaluation|walkthrough)/.*"
-    r"|(README|DATA_CARD|walkthrough)\.md|walkthrough\.(traj|atif)\.json"
+    r"|(README|DATA_CARD|walkthrough)\.md|walkthrough\.(traj|atif)\.json|walkthroughs\.json"
 )
 PATH = re.compile(r"`([\w./-]+(?:\.(?:py|md|json|toml|txt|yaml)|/))`")
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
