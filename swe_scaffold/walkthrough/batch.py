@@ -210,11 +210,13 @@ def _walk_rest(
     log = AppendLog(batch.output / ROWS, keep=None)
     try:
         with (
+            # Trees are this process's to remove: a worker may be ended while it does so.
+            tempfile.TemporaryDirectory(prefix="swe-scaffold-walk-") as trees,
             workers(min(batch.jobs, max(1, len(left)))) as run,
             reporter.progress("walking", len(tasks.tasks), unit="tasks") as track,
         ):
             track.advance(len(rows))
-            for row in run(_walk, [_Job(batch, task) for task in left]):
+            for row in run(_walk, [_Job(batch, task, Path(trees)) for task in left]):
                 log.append(row)
                 rows[row["instance_id"]] = row
                 track.advance(note=row["status"])
@@ -230,6 +232,7 @@ def _walk_rest(
 class _Job:
     batch: Batch
     task: Task
+    trees: Path
 
 
 def _walk(job: _Job) -> dict[str, Any]:
@@ -244,18 +247,17 @@ def _walk(job: _Job) -> dict[str, Any]:
         "status": "",
         "detail": "",
     }
-    with tempfile.TemporaryDirectory(
-        prefix="swe-scaffold-walk-", ignore_cleanup_errors=True
-    ) as name:
-        try:
-            row |= _walked(job, Path(name), row["folder"])
-        except NoCodeError as problem:
-            row |= {"status": problem.reason, "detail": problem.detail}
-        except (EnvironmentFailure, IntegrityError, MissingExtra, UsageError):
-            # What would meet every other task too.
-            raise
-        except ScaffoldError as error:
-            row |= {"status": "failed", "detail": error.message}
+    place = Path(tempfile.mkdtemp(dir=job.trees))
+    try:
+        row |= _walked(job, place, row["folder"])
+    except NoCodeError as problem:
+        row |= {"status": problem.reason, "detail": problem.detail}
+    except (EnvironmentFailure, IntegrityError, MissingExtra, UsageError):
+        # What would meet every other task too.
+        raise
+    except ScaffoldError as error:
+        row |= {"status": "failed", "detail": error.message}
+    remove(place)
     return {**row, **{name: row.get(name) for name in MEASURES}}
 
 

@@ -230,6 +230,7 @@ def test_ctrl_c_keeps_what_is_done(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert out == b""
+    assert b"Traceback" not in err
     assert b"are kept; the same command goes on" in err
     assert [path.name for path in (folder / "temporary").iterdir()] == []
     assert 0 < len(rows_of()) < 200
