@@ -16,6 +16,7 @@ from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import open_sandbox
 from tests.cli.conftest import Run, python_command, write_rows
 from tests.histories import History
+from tests.prediction.chat_server import Handler, Seen, serving
 
 ANSWER = "return total - total * rate"
 
@@ -281,3 +282,38 @@ def test_trajectories_that_found_something_are_kept(run: Run, tasks: list[dict[s
     assert {row["repo"] for row in rows} <= {"owner/one", "owner/two"}
     assert batch(run, tasks, "--keep", "hit_at_9", "--rows", "k.jsonl").code == 2
     assert batch(run, tasks, "--keep", "hit_at_1").code == 2
+
+
+def test_a_server_that_goes_away_ends_a_batch_that_goes_on_later(
+    run: Run, tasks: list[dict[str, Any]]
+) -> None:
+    answers = 0
+
+    def behave(handler: Handler, request: Seen, _: int) -> None:
+        nonlocal answers
+        answers += 1
+        if answers == 3:
+            handler.reply(401, b"{}")
+            return
+        task = request.body["messages"][1]["content"]
+        place = "prices" if "prices_total" in task else "carts"
+        arguments = json.dumps({"text": f"It is `shop/{place}.py:1`."})
+        function = {"name": "report", "arguments": arguments}
+        handler.complete("", tool_calls=[{"id": "c", "type": "function", "function": function}])
+
+    with serving(behave) as place:
+        served = ("--api-base", place.url, "--model", "m")
+        write_rows(Path("tasks.jsonl"), tasks)
+        given = ("--batch", "tasks.jsonl", "--repos", "repos", "--output", "out", *served)
+        stopped = run("walkthrough", *given)
+        assert stopped.code == 4, stopped.err
+        assert "2 of 4 are kept; the same command goes on" in stopped.err
+        assert [row["status"] for row in rows_of()] == ["submitted", "submitted"]
+        assert json.loads(Path("out/walkthroughs.json").read_text("utf-8"))["complete"] is False
+        done = run("walkthrough", *given, "--jobs", 2, "--json")
+    assert done.code == 0, done.err
+    assert done.value["guide"]["name"] == "m"
+    # Two, the refused one, and two more.
+    assert answers == 5
+    assert [row["hit_at_1"] for row in rows_of()] == [1.0] * 4
+    assert [row["seen_file_recall"] for row in rows_of()] == [0.0] * 4
