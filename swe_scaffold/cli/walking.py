@@ -27,6 +27,34 @@ if TYPE_CHECKING:
     from swe_scaffold.walkthrough.chat_model import ChatModel
 
 Backend = Literal["auto", "bwrap", "landlock"]
+Repo = Annotated[Path, typer.Argument(metavar="REPO", help="Folder of the repository.")]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT", help="What the walkthrough is about.", show_default="the repository"
+    ),
+]
+TaskFile = Annotated[Path | None, typer.Option(metavar="FILE", help="The same, from a file.")]
+Instance = Annotated[
+    str | None,
+    typer.Option(metavar="ID", help="The same, from the task with this instance_id of --in."),
+]
+Tasks = Annotated[
+    str | None,
+    typer.Option("--in", metavar="TASKS", help="Tasks that --instance names one of."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where trajectory, summary and page are written; never in the repository.",
+        show_default="REPO-walkthrough here, or beside the repository if here is in it",
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier walkthrough there.")
+]
+MaxSteps = Annotated[int, typer.Option(metavar="N", min=1, help="Most answers of the model.")]
 
 
 @command(
@@ -40,24 +68,11 @@ Backend = Literal["auto", "bwrap", "landlock"]
 )
 def walkthrough(  # noqa: PLR0913 one parameter per option
     session: Session,
-    repo: Annotated[Path, typer.Argument(metavar="REPO", help="Folder of the repository.")],
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="What the walkthrough is about.", show_default="the repository"
-        ),
-    ] = None,
-    task_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same, from a file.")
-    ] = None,
-    instance: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="The same, from the task with this instance_id of --in."),
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option("--in", metavar="TASKS", help="Tasks that --instance names one of."),
-    ] = None,
+    repo: Repo,
+    task: Task = None,
+    task_file: TaskFile = None,
+    instance: Instance = None,
+    tasks: Tasks = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -75,20 +90,9 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
     ] = 1024,
     base: Base = None,
     trust_template: TrustTemplate = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where trajectory, summary and page are written; never in the repository.",
-            show_default="REPO-walkthrough here, or beside the repository if here is in it",
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier walkthrough there.")
-    ] = False,
-    max_steps: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most answers of the model.")
-    ] = 40,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    max_steps: MaxSteps = 40,
     sandbox: Annotated[
         Backend,
         typer.Option(
@@ -106,8 +110,7 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
     sandbox without network; the content of the whole tree is compared before and after.
     """
     from swe_scaffold.engine.sampling import Sampling
-    from swe_scaffold.files import write_text
-    from swe_scaffold.walkthrough import PAGE, explore
+    from swe_scaffold.walkthrough import explore
 
     _require_used(
         model,
@@ -121,8 +124,8 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
             "--timeout": timeout != 600.0,
         },
     )
-    subject = _subject(repo, task, task_file, instance, tasks, offline=session.offline)
-    output = output or _beside(repo)
+    subject = subject_of(repo, task, task_file, instance, tasks, offline=session.offline)
+    output = output or beside(repo)
     walked = explore(
         subject,
         _opener(
@@ -141,6 +144,14 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
         backend=sandbox,
         allow_bash=allow_bash,
     )
+    return finish(session, walked, output)
+
+
+def finish(session: Session, walked: Walk, output: Path) -> int:
+    """Write the page, print the result, and say what is wrong with it."""
+    from swe_scaffold.files import write_text
+    from swe_scaffold.walkthrough import PAGE
+
     write_text(output / PAGE, _page(walked))
     session.result(_value(walked, output), _text(walked, output))
     if problem := _problem(walked):
@@ -165,14 +176,14 @@ def _require_used(model: str | None, api_base: str | None, given: Mapping[str, o
             raise UsageError(f"{name} is for models on this machine")
 
 
-def _beside(repo: Path) -> Path:
+def beside(repo: Path) -> Path:
     """Return a folder for what is written: here, or beside the repository if here is in it."""
     repo, here = repo.resolve(), Path.cwd().resolve()
     name = f"{repo.name or 'root'}-walkthrough"
     return repo.parent / name if here.is_relative_to(repo) else Path(name)
 
 
-def _subject(
+def subject_of(
     repo: Path,
     task: str | None,
     file: Path | None,
@@ -181,6 +192,12 @@ def _subject(
     *,
     offline: bool,
 ) -> Subject:
+    """Return what is explored and why, from whichever option says so.
+
+    Raises:
+        UsageError: Several do, or there is no such folder.
+        DataError: A file or task cannot be read.
+    """
     from swe_scaffold.walkthrough import DEFAULT_TASK, Subject
 
     given = [

@@ -22,8 +22,8 @@ from swe_scaffold.types import Origin, Outcome, Trajectory
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAIN = ("main", "primary")
-# A model that answers without looking, for trying a setup out.
-_SCRIPTED = {"instant_empty_submit"}
+# They answer without looking: one tries a setup out, one says again what another session has.
+_SCRIPTED = {"instant_empty_submit", "replay"}
 _SUBMIT = "submit"
 
 

@@ -32,6 +32,8 @@ __all__ = ["DEFAULT_TASK", "PAGE", "Subject", "Walk", "explore", "require_agent"
 
 TRAJECTORY, ATIF = "walkthrough.traj.json", "walkthrough.atif.json"
 SUMMARY, PAGE = "walkthrough.md", "walkthrough.html"
+# What SWE-agent writes, where it is the agent.
+SWE_AGENT = "sweagent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,10 @@ def explore(
         IntegrityError: The sandbox let a write through.
     """
     require_agent()
-    _require_outside(output, subject.repo)
+    require_outside(output, subject.repo)
     require_writable(output)
     with folder_lock(output):
-        _make_room(output, overwrite=overwrite)
+        make_room(output, overwrite=overwrite)
         place = ReadOnlyEnvironment(repo=str(subject.repo), **environment)
         walked = walk(
             place,
@@ -91,9 +93,13 @@ def explore(
     return walked
 
 
-def _make_room(output: Path, *, overwrite: bool) -> None:
-    """Refuse a folder with a walkthrough, or remove all of it: none is made of two."""
-    there = [output / name for name in (TRAJECTORY, ATIF, SUMMARY, PAGE)]
+def make_room(output: Path, *, overwrite: bool) -> None:
+    """Refuse a folder with a walkthrough, or remove all of it: none is made of two.
+
+    Raises:
+        UsageError: There is one.
+    """
+    there = [output / name for name in (TRAJECTORY, ATIF, SUMMARY, PAGE, SWE_AGENT)]
     there = [path for path in there if os.path.lexists(path)]
     if there and not overwrite:
         raise UsageError(
@@ -116,7 +122,12 @@ def as_atif(trajectory: dict[str, Any]) -> dict[str, Any]:
     return example_to_atif(trajectory_to_example(found))
 
 
-def _require_outside(output: Path, repo: Path) -> None:
+def require_outside(output: Path, repo: Path) -> None:
+    """Refuse to write into the repository.
+
+    Raises:
+        UsageError: The folder lies in it.
+    """
     if output.resolve().is_relative_to(repo.resolve()):
         raise UsageError(
             "lies within the repository, which is not to be changed",
