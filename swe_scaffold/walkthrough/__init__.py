@@ -7,6 +7,8 @@
 - `chat_model.py`: what all models share.  `guide.py`: the one that needs no model.
 - `asked_model.py`: a language model.  `prompts.py`: what it is told.
 - `seen.py`: what was looked at, against a patch.  `summary.py`: the page in Markdown.
+- `swe_agent.py`: SWE-agent 1.1 in a sandbox.  `swe_agent_run.py`: its trajectory.
+- `swe_agent_tool.py`: what its bundle of tools runs.  `relay.py`: its way to a model's server.
 
 mini-swe-agent comes with the extra `agent` and is imported where a session begins.
 """

@@ -288,6 +288,7 @@ def _sandbox(repo: Path, agent: SweAgent, mounts: Sequence[Mount]) -> Sandbox:
         environment={
             **git_environment("safe.directory=*", "log.showSignature=false"),
             "PATH": path,
+            "LC_ALL": "C.UTF-8",
             "HOME": "/root",
             "USER": "walkthrough",
             "COLUMNS": "160",

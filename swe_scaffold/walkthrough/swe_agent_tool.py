@@ -2,8 +2,8 @@
 
     python -I -S swe_agent_tool.py NAME ARGUMENT=VALUE...
 
-It runs in the sandbox, beside `toolbox.py`, which is the tools. SWE-agent makes a command line for a
-shell and quotes texts only; so the bundle has each value written as JSON and percent-encoded, and
+It runs in the sandbox, beside `toolbox.py`, which is the tools. SWE-agent makes a command line for
+a shell and quotes texts only; so the bundle has each value written as JSON and percent-encoded, and
 nothing of it means anything to a shell or a terminal.
 
 SWE-agent and SWE-ReX take some words in a tool's output for their own: they end a session, ask the
