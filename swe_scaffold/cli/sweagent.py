@@ -118,7 +118,7 @@ def _guide(
     model: str | None, api_base: str | None, key: str | None, replay: Path | None, *, offline: bool
 ) -> Guide:
     from swe_scaffold.prediction.http import open_endpoint
-    from swe_scaffold.walkthrough.swe_agent import Guide, replay_text
+    from swe_scaffold.walkthrough.swe_agent import Guide, replaying
 
     if replay is not None:
         if model is not None or api_base is not None:
@@ -127,7 +127,7 @@ def _guide(
             data = replay.read_bytes()
         except OSError as error:
             raise DataError((error.strerror or str(error)).lower(), where=str(replay)) from None
-        return Guide(replay=replay_text(data, str(replay)))
+        return replaying(data, str(replay))
     if model is None or api_base is None:
         raise UsageError("needs --api-base and --model, or --replay")
     return Guide(model, open_endpoint(api_base, key_variable=key or "", offline=offline))

@@ -27,6 +27,7 @@ from swe_scaffold.git.program import git_environment
 from swe_scaffold.prediction.http import Endpoint
 from swe_scaffold.process import MIB, Finished, run_program
 from swe_scaffold.sandbox import Limits, Mount, Sandbox, open_sandbox, take_snapshot
+from swe_scaffold.sources.swe_agent import SCRIPTED_REPLAY
 from swe_scaffold.strict_json import Malformed, parse
 from swe_scaffold.terminal import SILENT, Reporter, show
 from swe_scaffold.walkthrough import (
@@ -76,12 +77,13 @@ class SweAgent:
 class Guide:
     """Who chooses the steps: a model behind a server, or answers that stand in a replay file.
 
-    `max_steps` is the most answers of a model.
+    `scripted` says that no model gave those; `max_steps` is the most answers of a model.
     """
 
     name: str = ""
     endpoint: Endpoint | None = None
     replay: str = ""
+    scripted: bool = False
     max_steps: int = 40
 
 
@@ -119,8 +121,8 @@ def find_swe_agent(checkout: Path, python: Path, arguments: Sequence[str] = ()) 
     return SweAgent(checkout, python, tuple(folders), version[1], tuple(arguments))
 
 
-def replay_text(data: bytes, where: str) -> str:
-    """Return answers in the form that SWE-agent replays, from such a file or our trajectory.
+def replaying(data: bytes, where: str) -> Guide:
+    """Return who says again what a replay file of SWE-agent's, or a trajectory of ours, holds.
 
     Raises:
         DataError: It is neither.
@@ -134,12 +136,13 @@ def replay_text(data: bytes, where: str) -> str:
         and first
         and all(isinstance(turns, list) for turns in first.values())
     ):
-        return data.decode("utf-8", "replace")
+        return Guide(replay=data.decode("utf-8", "replace"))
     try:
-        messages = parse(data)["messages"]
+        document = parse(data)
+        scripted = "ScriptedGuide" in document["info"]["config"]["model_type"]
         turns = [
             {"message": message.get("content") or "", "tool_calls": message["tool_calls"][:1]}
-            for message in messages
+            for message in document["messages"]
             if message["role"] == "assistant" and message.get("tool_calls")
         ]
     except (Malformed, KeyError, TypeError, AttributeError):
@@ -147,7 +150,8 @@ def replay_text(data: bytes, where: str) -> str:
             "is neither a replay file of SWE-agent nor a walkthrough.traj.json", where=where
         ) from None
     # SWE-agent cuts at every character that some take for the end of a line.
-    return json.dumps({"walkthrough": turns}, ensure_ascii=True, allow_nan=False) + "\n"
+    text = json.dumps({"walkthrough": turns}, ensure_ascii=True, allow_nan=False) + "\n"
+    return Guide(replay=text, scripted=scripted)
 
 
 def explore_with_swe_agent(
@@ -222,11 +226,12 @@ def explore_with_swe_agent(
 @contextmanager
 def _furnished(subject: Subject, guide: Guide, name: str) -> Iterator[list[Mount]]:
     """Yield what lies in the sandbox for SWE-agent to read, and the way to the model's server."""
-    model: dict[str, Any] = {"name": "replay", "replay_path": f"{_ROOM}/replay.jsonl"}
+    replay = SCRIPTED_REPLAY if guide.scripted else "replay.jsonl"
+    model: dict[str, Any] = {"name": "replay", "replay_path": f"{_ROOM}/{replay}"}
     files = {"task.txt": subject.task, "empty.env": ""}
     with tempfile.TemporaryDirectory(prefix="swe-scaffold-") as folder, ExitStack() as stack:
         if guide.endpoint is None:
-            files["replay.jsonl"] = guide.replay
+            files[replay] = guide.replay
         else:
             model = _served(guide.name, guide.endpoint, guide.max_steps)
             stack.enter_context(_way_out(guide.endpoint, f"{folder}/model.sock"))

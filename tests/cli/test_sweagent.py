@@ -142,7 +142,7 @@ def test_what_is_written_is_for_people_and_for_build(run: Run, repo: Path, folde
     (trajectory,) = Path("out").rglob("*.traj")
     run("build", "--dataset", trajectory, "--output", "rows.jsonl")
     (row,) = Path("rows.skipped.jsonl").read_text().split("\n")[:-1]
-    # A replay says what somebody said before: there is nothing to be learnt from it.
+    # What a scripted guide said is not learnt, said again by whomever.
     assert json.loads(row)["instance_id"] == trajectory.stem
     assert json.loads(row)["reason"] == "empty_response"
 

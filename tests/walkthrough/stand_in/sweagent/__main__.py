@@ -58,7 +58,7 @@ class Rex:
         from swerex.runtime.local import LocalRuntime
 
         self.action, self.runtime, self.loop = BashAction, LocalRuntime(), asyncio.new_event_loop()
-        request = CreateBashSessionRequest(startup_source=["/root/.bashrc"])
+        request = CreateBashSessionRequest(startup_source=[str(Path.home() / ".bashrc")])
         self.loop.run_until_complete(self.runtime.create_session(request))
         self.run("cd /repo && export PATH=/root/tools/walkthrough/bin:$PATH")
 
@@ -232,8 +232,9 @@ class Run:
         return observation
 
     def write(self) -> None:
-        config = {"agent": {"model": {"name": self.agent["model"]["name"]}}}
-        config["problem_statement"] = self.place
+        config = {"agent": {"model": dict(self.agent["model"])}, "problem_statement": self.place}
+        if "api_key" in config["agent"]["model"]:
+            config["agent"]["model"]["api_key"] = "**********"
         document = {
             "trajectory": self.steps,
             "history": self.history,
@@ -244,10 +245,19 @@ class Run:
         Path(self.out, f"{self.place['id']}.traj").write_text(json.dumps(document, indent=2))
 
 
+def load_environment(path: str | None) -> None:
+    """Read variables from the file that is named, else from one that lies here."""
+    file = Path(path or ".env")
+    for line in file.read_text().split("\n") if path or file.exists() else []:
+        name, _, value = line.partition("=")
+        os.environ.setdefault(name or "EMPTY", value)
+
+
 def main() -> None:
     if sys.argv[1] != "run":
         sys.exit(f"no command {sys.argv[1]}")
     config = configuration(sys.argv[2:])
+    load_environment(config.get("env_var_path"))
     run = Run(config)
     Path(run.out, "attempts.json").write_text(json.dumps(attempts(config.get("probe", ""))))
     while run.info["exit_status"] is None:
