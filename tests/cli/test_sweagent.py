@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,7 +105,11 @@ def test_a_replay_reports_and_can_do_nothing_else(
     )
     with serving() as place:
         probe = place.url.removeprefix("http://").removesuffix("/v1")
+        checkout = folder / "checkout"
+        shutil.copytree(STAND_IN, checkout)
+        (checkout / ".env").write_text(f"OPENAI_API_KEY={KEY}\n")
         options = ("--replay", calls, "--task", "Wrong prices", "--output", "out", "--json")
+        options += ("--checkout", str(checkout))
         done = sweagent(run, repo, *options, "--", "--probe", probe, python=python)
     assert done.code == 0, done.out
     assert done.value["submitted"] is True
@@ -120,6 +125,7 @@ def test_a_replay_reports_and_can_do_nothing_else(
     assert not any(tried[name] for name in ("outside", "away", "server"))
     assert KEY not in json.dumps(tried["environment"])
     assert "LD_PRELOAD" not in tried["environment"]
+    assert tried["here"] == "/out"
     assert len(tried["processes"]) < 6
     assert not {"home", "srv", "var", "opt"} & set(tried["files"])
 
@@ -215,6 +221,7 @@ def test_who_gets_a_shell_all_the_same_changes_nothing(
     assert done.code == 0, done.err
     shown = [step["observation"] for step in steps(Path("out"))]
     assert shown[0].count("Read-only file system") == 3
+    assert "/walkthrough/task.txt: Read-only file system" in shown[2]
     assert "Read-only file system" in shown[1]
     assert "pyproject.toml" not in shown[3]
     assert shown[3].endswith("end\n")

@@ -120,7 +120,7 @@ def answers(model: dict[str, Any], history: list[dict[str, Any]]) -> dict[str, A
 
 def attempts(address: str) -> dict[str, Any]:
     """Try what must fail, and say what came of it; the address is one outside."""
-    tried: dict[str, Any] = {"environment": dict(os.environ), "python": sys.executable}
+    tried: dict[str, Any] = {"environment": dict(os.environ), "here": str(Path.cwd())}
     for line in (
         "touch /repo/pwned",
         "rm -rf /repo/README.md",
@@ -246,11 +246,12 @@ class Run:
 
 
 def load_environment(path: str | None) -> None:
-    """Read variables from the file that is named, else from one that lies here."""
-    file = Path(path or ".env")
-    for line in file.read_text().split("\n") if path or file.exists() else []:
-        name, _, value = line.partition("=")
-        os.environ.setdefault(name or "EMPTY", value)
+    """Read variables from the file that is named, else from one that lies here or in the checkout."""
+    own = [Path(".env"), Path(__file__).resolve().parents[1] / ".env"]
+    for file in [Path(path)] if path else [file for file in own if file.exists()]:
+        for line in file.read_text().split():
+            name, _, value = line.partition("=")
+            os.environ.setdefault(name, value)
 
 
 def main() -> None:
