@@ -246,7 +246,7 @@ class Run:
 
 
 def load_environment(path: str | None) -> None:
-    """Read variables from the file that is named, else from one that lies here or in the checkout."""
+    """Read variables from the file that is named, else from one here or in the checkout."""
     own = [Path(".env"), Path(__file__).resolve().parents[1] / ".env"]
     for file in [Path(path)] if path else [file for file in own if file.exists()]:
         for line in file.read_text().split():
