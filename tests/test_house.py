@@ -29,6 +29,8 @@ EXCEPTIONS = {
     ("subprocess", "swe_scaffold/process.py"): "the one room that starts programs",
     ("subprocess", "swe_scaffold/sandbox/confine.py"): "a program that becomes another, confined",
     ("subprocess", "swe_scaffold/walkthrough/toolbox.py"): "a program in a sandbox, which asks git",
+    ("subprocess", "swe_scaffold/walkthrough/relay.py"): "a program that becomes another",
+    ("open-for-writing", "swe_scaffold/walkthrough/swe_agent_tool.py"): "a program in a sandbox",
 }
 
 Finding = tuple[int, str]

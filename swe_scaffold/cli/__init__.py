@@ -9,7 +9,7 @@
 - `data.py`: build.  `inspecting.py`: audit, summarize.  `model.py`: train.
 - `evaluating.py`: evaluate, compare.  `evaluation_text.py`, `comparison_text.py`: what they say.
 - `options.py`: options that several commands share.
-- `predicting.py`: predict.  `walking.py`: walkthrough.
+- `predicting.py`: predict.  `walking.py`: walkthrough.  `sweagent.py`: sweagent.
 - `showing.py`: show.  `show_text.py`: the path of a row.  `rows.py`: a row and its tokens.
 - `tables.py`: numbers and tables for people.
 - `docs.py`: docs/cli.md and docs/configuration.md.

@@ -112,6 +112,7 @@ def application() -> typer.Typer:
         quickstart,
         scoring,
         showing,
+        sweagent,
         synthesis,
         walking,
     )

@@ -30,6 +30,7 @@ ORDER = (
     "score",
     "export",
     "walkthrough",
+    "sweagent",
 )
 COMMON = ("json_output", "offline", "quiet", "verbose", "debug", "help")
 COMMON_SPELLINGS = ("--json", "--offline", "-q", "--quiet", "-v", "--verbose", "--debug")

@@ -18,12 +18,23 @@ from swe_scaffold.cli.options import (
     TrustTemplate,
     keep_option,
 )
-from swe_scaffold.errors import CheckFailed, DataError, IntegrityError, ScaffoldError, UsageError
+from swe_scaffold.cli.walk_endings import end, finish, page_of
+from swe_scaffold.cli.walk_options import (
+    Instance,
+    MaxSteps,
+    Overwrite,
+    Task,
+    TaskFile,
+    Tasks,
+    beside,
+    subject_of,
+)
+from swe_scaffold.errors import CheckFailed, IntegrityError, ScaffoldError, UsageError
 from swe_scaffold.terminal import show
 
 if TYPE_CHECKING:
-    from swe_scaffold.scoring.reading import TaskFile
-    from swe_scaffold.walkthrough import Subject, Walk
+    from swe_scaffold.scoring import reading
+    from swe_scaffold.walkthrough import Subject
     from swe_scaffold.walkthrough.batch import Batch
     from swe_scaffold.walkthrough.guides import Guide
 
@@ -47,23 +58,10 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
         Path | None,
         typer.Argument(metavar="REPO", help="Folder of the repository.", show_default=False),
     ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="What the walkthrough is about.", show_default="the repository"
-        ),
-    ] = None,
-    task_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same, from a file.")
-    ] = None,
-    instance: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="The same, from the task with this instance_id of --in."),
-    ] = None,
-    tasks: Annotated[
-        str | None,
-        typer.Option("--in", metavar="TASKS", help="Tasks that --instance names one of."),
-    ] = None,
+    task: Task = None,
+    task_file: TaskFile = None,
+    instance: Instance = None,
+    tasks: Tasks = None,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -126,12 +124,8 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
             f"of --batch {_BATCH_FOLDER}",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier walkthroughs there.")
-    ] = False,
-    max_steps: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Most answers of the model.")
-    ] = 40,
+    overwrite: Overwrite = False,
+    max_steps: MaxSteps = 40,
     sandbox: Annotated[
         Backend,
         typer.Option(
@@ -184,7 +178,7 @@ def walkthrough(  # noqa: PLR0913 one parameter per option
     environment = {"backend": sandbox, "allow_bash": allow_bash}
     if batch is None:
         assert repo is not None
-        subject = _subject(repo, task, task_file, instance, tasks, offline=session.offline)
+        subject = subject_of(repo, task, task_file, instance, tasks, offline=session.offline)
         return _walk_one(
             session, subject, guide, output, environment, max_steps=max_steps, overwrite=overwrite
         )
@@ -218,10 +212,9 @@ def _walk_one(
     max_steps: int,
     overwrite: bool,
 ) -> int:
-    from swe_scaffold.cli.walking_text import one_text, one_value
     from swe_scaffold.walkthrough import explore
 
-    output = output or _beside(subject.repo)
+    output = output or beside(subject.repo)
     walked = explore(
         subject,
         lambda: guide.make(session.reporter),
@@ -232,12 +225,16 @@ def _walk_one(
         reporter=session.reporter,
         **environment,
     )
-    session.result(one_value(walked, output), one_text(walked, output))
-    return _end(session, _problem(walked))
+    return finish(session, walked, output)
 
 
 def _walk_many(
-    session: Session, tasks: TaskFile, batch: Batch, against: Path | None, *, overwrite: bool
+    session: Session,
+    tasks: reading.TaskFile,
+    batch: Batch,
+    against: Path | None,
+    *,
+    overwrite: bool,
 ) -> int:
     from swe_scaffold.cli.walking_text import many_text
     from swe_scaffold.files import write_text
@@ -247,16 +244,7 @@ def _walk_many(
     walks = walk_tasks(tasks, batch, other=against, overwrite=overwrite, reporter=session.reporter)
     write_text(batch.output / INDEX, walks_page(walks.report, walks.rows))
     session.result(walks.report, many_text(walks.report, batch.output))
-    return _end(session, _shortfall(walks.report["statuses"], walks.rows))
-
-
-def _end(session: Session, problem: ScaffoldError | None) -> int:
-    if problem is None:
-        return 0
-    # With --json the one document has said it.
-    if session.json:
-        return problem.exit_code
-    raise problem
+    return end(session, _shortfall(walks.report["statuses"], walks.rows))
 
 
 def _shortfall(
@@ -307,84 +295,3 @@ def _require_used(model: str | None, api_base: str | None, given: Mapping[str, o
             raise UsageError(f"{name} goes with --api-base")
         if value and name in of_folders and api_base is not None:
             raise UsageError(f"{name} is for models on this machine")
-
-
-def _beside(repo: Path) -> Path:
-    """Return a folder for what is written: here, or beside the repository if here is in it."""
-    repo, here = repo.resolve(), Path.cwd().resolve()
-    name = f"{repo.name or 'root'}-walkthrough"
-    return repo.parent / name if here.is_relative_to(repo) else Path(name)
-
-
-def _subject(
-    repo: Path,
-    task: str | None,
-    file: Path | None,
-    instance: str | None,
-    tasks: str | None,
-    *,
-    offline: bool,
-) -> Subject:
-    from swe_scaffold.walkthrough import DEFAULT_TASK, Subject
-
-    given = [
-        name
-        for name, value in (("--task", task), ("--task-file", file), ("--instance", instance))
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} both say what the walkthrough is about")
-    if (instance is None) != (tasks is None):
-        raise UsageError("--instance and --in go together")
-    if not repo.is_dir():
-        raise UsageError("is not a folder", where=str(repo))
-    if file is not None:
-        try:
-            task = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "is not UTF-8 text"
-            raise DataError(str(reason).lower(), where=str(file)) from None
-    if task is not None and not task.strip():
-        raise UsageError("is empty", where="--task" if file is None else str(file))
-    if instance is not None and tasks is not None:
-        return Subject(repo, _statement(tasks, instance, offline=offline), instance)
-    return Subject(repo, task or DEFAULT_TASK)
-
-
-def _statement(tasks: str, instance: str, *, offline: bool) -> str:
-    from swe_scaffold.sources import open_source
-    from swe_scaffold.types import Task
-
-    for item in open_source(tasks, offline=offline):
-        if isinstance(item, Task) and item.instance_id == instance:
-            return item.problem_statement
-    raise DataError(f"has no task {show(instance)}", where=tasks)
-
-
-def page_of(trajectory: Mapping[str, Any]) -> str:
-    """Return the HTML page of a trajectory of ours."""
-    from dataclasses import asdict
-
-    from swe_scaffold.report.walk_page import walk_page
-    from swe_scaffold.walkthrough.seen import inspected, steps_of
-    from swe_scaffold.walkthrough.summary import verdict
-
-    steps = [asdict(step) for step in steps_of(trajectory)]
-    files = [asdict(file) for file in inspected(trajectory)]
-    info = trajectory["info"]
-    return walk_page(info, verdict(info["repository"]), steps, files)
-
-
-def _problem(walked: Walk) -> ScaffoldError | None:
-    """Return what is wrong with a walkthrough that has come to its end."""
-    if not walked.unchanged:
-        return IntegrityError(
-            f"the repository is not what it was: {', '.join(map(show, walked.changed[:5]))}",
-            hint="if nothing else works in this folder, please report this",
-        )
-    if walked.exit_status != "Submitted":
-        return CheckFailed(
-            f"the walkthrough ended without a report ({show(walked.exit_status)})",
-            hint="raise --max-steps, or choose another model; what it saw is kept",
-        )
-    return None

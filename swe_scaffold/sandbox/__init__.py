@@ -22,9 +22,9 @@ from swe_scaffold.errors import EnvironmentFailure, IntegrityError, UsageError
 from swe_scaffold.process import Dialogue, Finished, run_program
 from swe_scaffold.sandbox import bubblewrap, landlock
 from swe_scaffold.sandbox.trees import Snapshot, take_snapshot
-from swe_scaffold.sandbox.view import Limits, View
+from swe_scaffold.sandbox.view import Limits, Mount, View
 
-__all__ = ["Limits", "Sandbox", "Snapshot", "View", "open_sandbox", "take_snapshot"]
+__all__ = ["Limits", "Mount", "Sandbox", "Snapshot", "View", "open_sandbox", "take_snapshot"]
 
 _WAYS: dict[str, tuple[Callable[[], str], Callable[[View, Sequence[str]], list[str]]]] = {
     "bwrap": (bubblewrap.refusal, bubblewrap.command_line),
@@ -126,6 +126,7 @@ def open_sandbox(
     limits: Limits | None = None,
     writable: bool = False,
     environment: Mapping[str, str] | None = None,
+    mounts: Sequence[Mount] = (),
 ) -> Sandbox:
     """Choose a sandbox that works here, and see to it that the tree cannot be written in it.
 
@@ -136,6 +137,7 @@ def open_sandbox(
         limits: What each program may have.
         writable: For a copy of a tree: programs may change it, and nothing else.
         environment: More variables for the programs.
+        mounts: More files and folders, at other places than here; bubblewrap alone can do that.
 
     Raises:
         UsageError: There is no such folder.
@@ -148,14 +150,16 @@ def open_sandbox(
         raise UsageError((error.strerror or "cannot be read").lower(), where=str(tree)) from None
     if not tree.is_dir():
         raise UsageError("is not a folder", where=str(tree))
-    view = View(tree, tuple(readable), limits or Limits(), writable, environment or {})
+    view = View(
+        tree, tuple(readable), limits or Limits(), writable, environment or {}, tuple(mounts)
+    )
     refusals = []
     if backend not in ("auto", *_WAYS):
         raise UsageError(f"there is no sandbox {backend!r}", hint=f"auto, {', '.join(_WAYS)}")
     for name in _WAYS if backend == "auto" else (backend,):
         refuses, line = _WAYS[name]
         sandbox = Sandbox(name, view, line)
-        reason = refuses() or _failure(sandbox)
+        reason = refuses() or _unable(name, view) or _failure(sandbox)
         if not reason:
             return sandbox
         refusals.append(f"{name}: {reason}")
@@ -172,6 +176,12 @@ def python_folders() -> tuple[Path, ...]:
             if path not in ("/usr", "/")
         )
     )
+
+
+def _unable(name: str, view: View) -> str:
+    if view.mounts and name != "bwrap":
+        return "without namespaces nothing stands at another place than here"
+    return ""
 
 
 def _failure(sandbox: Sandbox) -> str:

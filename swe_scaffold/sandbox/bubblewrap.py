@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from swe_scaffold.sandbox.view import View
+from swe_scaffold.sandbox.view import Mount, View
 
 MOUNT = "/repo"
 _SYSTEM = ("bin", "sbin", "lib", "lib64", "lib32")
@@ -33,8 +33,16 @@ def command_line(view: View, command: Sequence[str]) -> list[str]:
     # Root's identity outside is root's: bubblewrap leaves most of /proc/sys for it to write.
     line += ["--remount-ro", "/dev", "--remount-ro", "/proc", *size, "--tmpfs", "/tmp"]
     line += ["--bind" if view.writable else "--ro-bind", str(view.tree), MOUNT]
+    for mount in view.mounts:
+        line += _mounted(mount, size)
     line += ["--remount-ro", "/", "--chdir", MOUNT, "--", *_limited(view)]
     return [*line, *command]
+
+
+def _mounted(mount: Mount, size: list[str]) -> list[str]:
+    if mount.source is None:
+        return [*size, "--tmpfs", mount.inside]
+    return ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.inside]
 
 
 def _limited(view: View) -> list[str]:

@@ -29,6 +29,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A file or folder at a place of the sandbox's own; without a `source`, a scratch folder."""
+
+    inside: str
+    source: Path | None = None
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """A tree, more that may be read, and limits; `writable` is for a copy nobody needs.
 
@@ -40,3 +49,4 @@ class View:
     limits: Limits
     writable: bool
     environment: Mapping[str, str]
+    mounts: tuple[Mount, ...] = ()

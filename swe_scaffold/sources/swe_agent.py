@@ -24,6 +24,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAIN = ("main", "primary")
 # A model that answers without looking, for trying a setup out.
 _SCRIPTED = {"instant_empty_submit"}
+# What our scripted guide said, replayed under that name; other replays are of what a model said.
+SCRIPTED_REPLAY = "scripted-guide.jsonl"
 _SUBMIT = "submit"
 
 
@@ -94,7 +96,9 @@ def _read_history(
     chat: Chat, history: Sequence[Mapping[str, Any]], config: Mapping[str, Any]
 ) -> None:
     main = _main_agents(history, dig_text(config, "agent", "name"))
+    replayed = dig_text(config, "agent", "model", "replay_path").rpartition("/")[2]
     scripted = dig_text(config, "agent", "model", "name") in _SCRIPTED
+    scripted = scripted or replayed == SCRIPTED_REPLAY
     for index, value in enumerate(history):
         reason = "other_agent" if text(value, "agent", f"history[{index}].") not in main else ""
         chat.add(value, f"history[{index}].", reason=reason or ("scripted" if scripted else ""))

@@ -9,6 +9,8 @@
 - `guide.py`: the one that needs no model.  `asked_model.py`: a language model.
 - `prompts.py`: what it is told.  `summary.py`: the page in Markdown.
 - `seen.py`: what was looked at, against a patch.
+- `swe_agent.py`: SWE-agent 1.1 in a sandbox.  `swe_agent_run.py`: its trajectory.
+- `swe_agent_tool.py`: what its bundle of tools runs.  `relay.py`: its way to a model's server.
 
 mini-swe-agent comes with the extra `agent` and is imported where a session begins.
 """
@@ -43,6 +45,8 @@ __all__ = [
 
 TRAJECTORY, ATIF = "walkthrough.traj.json", "walkthrough.atif.json"
 SUMMARY, PAGE = "walkthrough.md", "walkthrough.html"
+# What SWE-agent writes, where it is the agent.
+SWE_AGENT = "sweagent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ def explore(
         IntegrityError: The sandbox let a write through.
     """
     require_agent()
-    _require_outside(output, subject.repo)
+    require_outside(output, subject.repo)
     require_writable(output)
     with folder_lock(output):
         clear_room(output, overwrite=overwrite)
@@ -120,7 +124,7 @@ def clear_room(output: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: There is one, and it is not to be replaced.
     """
-    there = [output / name for name in (TRAJECTORY, ATIF, SUMMARY, PAGE)]
+    there = [output / name for name in (TRAJECTORY, ATIF, SUMMARY, PAGE, SWE_AGENT)]
     there = [path for path in there if os.path.lexists(path)]
     if there and not overwrite:
         raise UsageError(
@@ -143,7 +147,12 @@ def as_atif(trajectory: dict[str, Any]) -> dict[str, Any]:
     return example_to_atif(trajectory_to_example(found))
 
 
-def _require_outside(output: Path, repo: Path) -> None:
+def require_outside(output: Path, repo: Path) -> None:
+    """Refuse to write into the repository.
+
+    Raises:
+        UsageError: The folder lies in it.
+    """
     if output.resolve().is_relative_to(repo.resolve()):
         raise UsageError(
             "lies within the repository, which is not to be changed",

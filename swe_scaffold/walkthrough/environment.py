@@ -121,16 +121,7 @@ class ReadOnlyEnvironment:
 
     def serialize(self) -> dict[str, Any]:
         """Return what the trajectory says: settings, sandbox, and the tree before and after."""
-        tree: dict[str, Any] = {
-            "sha256_before": self.before.sha256,
-            "sha256_after": self.after.sha256 if self.after else None,
-            "unchanged": self.unchanged,
-            "files": self.before.files,
-            "bytes": self.before.size,
-            "unread": self.before.unread,
-        }
-        if self.after is not None and not self.unchanged:
-            tree["changed"] = self.before.changes(self.after)[:_MOST_CHANGES]
+        tree = tree_facts(self.before, self.after)
         environment = {**_as_dict(self.config), "repo": self.repo.name}
         kind = type(self)
         return {
@@ -191,6 +182,22 @@ class ReadOnlyEnvironment:
         self.finish()
         exit_status = {"exit_status": "Submitted", "submission": text}
         raise Submitted({"role": "exit", "content": text, "extra": exit_status})
+
+
+def tree_facts(before: Snapshot, after: Snapshot | None) -> dict[str, Any]:
+    """Return what a record says of the tree before and after."""
+    unchanged = None if after is None else after.sha256 == before.sha256
+    tree: dict[str, Any] = {
+        "sha256_before": before.sha256,
+        "sha256_after": after.sha256 if after else None,
+        "unchanged": unchanged,
+        "files": before.files,
+        "bytes": before.size,
+        "unread": before.unread,
+    }
+    if after is not None and not unchanged:
+        tree["changed"] = before.changes(after)[:_MOST_CHANGES]
+    return tree
 
 
 def _output(

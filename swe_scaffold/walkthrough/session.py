@@ -16,6 +16,7 @@ from typing import Any
 
 from swe_scaffold.errors import ScaffoldError
 from swe_scaffold.files import utc_now, write_json
+from swe_scaffold.sandbox import Snapshot
 from swe_scaffold.terminal import SILENT, Reporter
 from swe_scaffold.version import VERSION
 from swe_scaffold.walkthrough.chat_model import ChatModel
@@ -81,7 +82,7 @@ def walk(
         ScaffoldError: The model failed; the trajectory so far is kept.
     """
     facts: dict[str, Any] = {
-        "instance_id": _name_of(environment, task),
+        "instance_id": name_of(environment.repo.name, environment.before, task),
         **{name: value for name, value in (known or {}).items() if value},
         "task": task,
         "swe_scaffold_version": VERSION,
@@ -120,10 +121,10 @@ def walk(
     )
 
 
-def _name_of(environment: ReadOnlyEnvironment, task: str) -> str:
+def name_of(repo: str, tree: Snapshot, task: str) -> str:
     """Return an id that other repositories, states of this one, and other tasks do not have."""
-    known = f"{environment.before.sha256}\0{task}".encode("utf-8", "surrogatepass")
-    return f"{environment.repo.name}-{hashlib.sha256(known).hexdigest()[:12]}"
+    known = f"{tree.sha256}\0{task}".encode("utf-8", "surrogatepass")
+    return f"{repo}-{hashlib.sha256(known).hexdigest()[:12]}"
 
 
 def require_agent() -> None:

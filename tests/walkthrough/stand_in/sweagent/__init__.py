@@ -1,0 +1,3 @@
+"""A stand-in for SWE-agent 1.1, which is in no registry: the same command line, the same steps."""
+
+__version__ = "1.1.0"
