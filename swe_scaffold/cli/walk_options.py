@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from swe_scaffold import types
 from swe_scaffold.errors import DataError, UsageError
 from swe_scaffold.terminal import show
 
@@ -84,15 +85,15 @@ def subject_of(
     if task is not None and not task.strip():
         raise UsageError("is empty", where="--task" if file is None else str(file))
     if instance is not None and tasks is not None:
-        return Subject(repo, _statement(tasks, instance, offline=offline), instance)
+        named = _task(tasks, instance, offline=offline)
+        return Subject(repo, named.problem_statement, instance, named.repo)
     return Subject(repo, task or DEFAULT_TASK)
 
 
-def _statement(tasks: str, instance: str, *, offline: bool) -> str:
+def _task(tasks: str, instance: str, *, offline: bool) -> types.Task:
     from swe_scaffold.sources import open_source
-    from swe_scaffold.types import Task
 
     for item in open_source(tasks, offline=offline):
-        if isinstance(item, Task) and item.instance_id == instance:
-            return item.problem_statement
+        if isinstance(item, types.Task) and item.instance_id == instance:
+            return item
     raise DataError(f"has no task {show(instance)}", where=tasks)

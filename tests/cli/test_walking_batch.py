@@ -17,6 +17,7 @@ from swe_scaffold.sandbox import open_sandbox
 from tests.cli.conftest import Run, python_command, write_rows
 from tests.histories import History
 from tests.prediction.chat_server import Handler, Seen, serving
+from tests.tiny import tiny_model, tiny_tokenizer
 
 ANSWER = "return total - total * rate"
 
@@ -317,3 +318,20 @@ def test_a_server_that_goes_away_ends_a_batch_that_goes_on_later(
     assert answers == 5
     assert [row["hit_at_1"] for row in rows_of()] == [1.0] * 4
     assert [row["seen_file_recall"] for row in rows_of()] == [0.0] * 4
+
+
+def test_a_model_on_this_machine_is_loaded_once(run: Run, tasks: list[dict[str, Any]]) -> None:
+    place = Path("tiny")
+    place.mkdir()
+    base = tiny_model(place, tiny_tokenizer(place), hidden=16)
+    write_rows(Path("tasks.jsonl"), tasks[:2])
+    given = ("--batch", "tasks.jsonl", "--repos", "repos", "--output", "out", "--model", base)
+    # It has learnt nothing: three answers without a call end a walkthrough.
+    done = run("walkthrough", *given, "--max-new-tokens", 4)
+    assert done.code == 9, done.err
+    assert done.err.count("base: ") == 1
+    assert [row["exit_status"] for row in rows_of()] == ["RepeatedFormatError"] * 2
+    assert [row["hit_at_5"] for row in rows_of()] == [0.0] * 2
+    guide = json.loads(Path("out/walkthroughs.json").read_text("utf-8"))["guide"]
+    assert guide["kind"] == "local"
+    assert len(guide["base_sha256"]) == 64
