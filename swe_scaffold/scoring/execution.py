@@ -229,13 +229,13 @@ class _Work:
 
 
 def _refuse_wrong(options: Execution, repos: Path | None) -> None:
+    if options.tree is not None and options.project is None:
+        raise UsageError("--tree goes with --project")
     if options.project is None and repos is None:
         raise UsageError(
             "--execute needs the files of tasks",
             hint="--repos CLONES for tasks from a history, --project FOLDER for synthetic ones",
         )
-    if options.tree is not None and options.project is None:
-        raise UsageError("--tree goes with --project")
     if options.project is not None and not options.project.is_dir():
         raise UsageError("--project: there is no such folder", where=str(options.project))
     if options.seconds <= 0:

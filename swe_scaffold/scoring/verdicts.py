@@ -60,7 +60,7 @@ class Check:
 class Verdict:
     """What became of a prediction; `fate` is one of those of a harness's report."""
 
-    fate: str
+    fate: str = ""
     reason: str = ""
     detail: str = ""
     failed: tuple[str, ...] = ()
