@@ -11,6 +11,7 @@ import typer
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.tables import counts, level, number, place, table
 from swe_scaffold.errors import UsageError
+from swe_scaffold.terminal import show as visible
 
 if TYPE_CHECKING:
     from swe_scaffold.scoring import Execution, Keep
@@ -280,6 +281,15 @@ def _executed(execution: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield f"tests run in {execution['sandbox']['backend']}, without network"
     yield f"tasks checked against their gold patches: {sum(tasks.values())} = {counts(tasks)}"
+    errors = list(execution["errors"].items())
+    yield from (
+        f"  {visible(name, width=80)}: {visible(told)}" for name, told in errors[:_SHOWN_IDS]
+    )
+    if len(errors) > _SHOWN_IDS:
+        yield f"  and {len(errors) - _SHOWN_IDS} more"
+    if execution["tests_left_out"]:
+        left_out = execution["tests_left_out"]
+        yield f"tests left out, which fail with the gold patch here: {left_out}"
     yield f"predictions: {sum(fates.values())} = {counts(fates)}"
     if execution["reasons"]:
         yield f"because: {counts(execution['reasons'])}"

@@ -93,6 +93,12 @@ def summarise_runs(
     return {
         "sandbox": dict(executed.sandbox),
         "tasks": _counts(check.reason or "valid" for check in checks),
+        "tests_left_out": sum(check.left_out for check in checks),
+        "errors": {
+            name: f"{check.reason}: {check.detail}"
+            for name, check in sorted(executed.checks.items())
+            if check.reason
+        },
         "fates": _counts(verdict.fate for verdict in verdicts),
         "reasons": _counts(verdict.reason for verdict in verdicts if verdict.reason),
         "of_judged": asdict(plain),

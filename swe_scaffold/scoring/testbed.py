@@ -26,7 +26,7 @@ from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.files import disk_errors, write_bytes
 from swe_scaffold.git.program import find_git, git_environment
 from swe_scaffold.git.trial import Trial, is_safe_path, read_answer
-from swe_scaffold.process import MIB, Finished
+from swe_scaffold.process import MIB, Finished, run_program
 from swe_scaffold.python_tree import regular_bytes
 from swe_scaffold.sandbox import Limits, Sandbox, open_sandbox
 from swe_scaffold.scoring.interpreter import Interpreter
@@ -35,7 +35,7 @@ from swe_scaffold.synthesis.workplace import import_folder, report_options, tree
 from swe_scaffold.terminal import show
 
 _TREE = "tree"
-_GIT_SECONDS = 60.0
+_GIT_SECONDS, _CLEAR_SECONDS = 60.0, 600.0
 _PROCESSES, _FILE_BYTES, _OUTPUT_BYTES = 512, 512 * MIB, 16 * MIB
 # What comes before the program's own words proves that the sandbox stood.
 _STARTED = b"started\n"
@@ -291,17 +291,27 @@ class Testbed:
 
 
 def clear(folder: Path) -> None:
-    """Remove a folder and all below it, whatever modes a program gave to what it made there."""
+    """Remove a folder and all below it, whatever a program made of it: modes, or depths.
+
+    Raises:
+        EnvironmentFailure: It is there still.
+    """
     if not folder.is_dir():
         return
     waiting = [folder]
-    with disk_errors(folder):
+    with contextlib.suppress(OSError, RecursionError):
         while waiting:
             place = waiting.pop()
             place.chmod(stat.S_IRWXU)
             with os.scandir(place) as entries:
                 waiting += [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
         shutil.rmtree(folder)
+        return
+    # These do not name what is deep inside by its whole path.
+    for program in (["/bin/chmod", "-R", "u+rwx"], ["/bin/rm", "-rf"]):
+        run_program([*program, "--", str(folder)], seconds=_CLEAR_SECONDS)
+    if folder.exists():
+        raise EnvironmentFailure("cannot be removed", where=str(folder))
 
 
 def _killed(code: int) -> str:

@@ -208,7 +208,11 @@ def tree_state(folder: Path) -> dict[str, tuple[object, ...]]:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(place, name)  # noqa: PTH118 twice as fast, once per file and run
-            state = os.lstat(path)
+            try:
+                state = os.lstat(path)
+            except OSError:  # a name too long, among what a program made
+                found[path] = ("unknown",)
+                continue
             found[path] = (
                 (state.st_mode,)
                 if stat.S_ISDIR(state.st_mode)

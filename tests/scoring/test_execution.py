@@ -18,9 +18,10 @@ import pytest
 from swe_scaffold.cache import Cache
 from swe_scaffold.errors import EnvironmentFailure, UsageError
 from swe_scaffold.metrics.clustered import Settings
-from swe_scaffold.sandbox import bubblewrap, landlock, open_sandbox, take_snapshot
+from swe_scaffold.sandbox import bubblewrap, confine, landlock, open_sandbox, take_snapshot
 from swe_scaffold.scoring import Execution, Keep, Options, score_predictions
 from swe_scaffold.scoring.harness import read_report, resolved_rates
+from swe_scaffold.scoring.named_tests import read_named_tests
 from tests.cli.conftest import command, python_command
 from tests.scoring.benches import (
     CALC,
@@ -246,13 +247,65 @@ def test_what_does_not_end_is_ended(
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setattr("tempfile.tempdir", None)
-    # It leaves a child behind, and folders that nobody may enter.
+    # It leaves a child behind, folders that nobody may enter, and some deeper than names can say.
     start = "import os\nos.makedirs('a/b')\nos.chmod('a/b', 0)\nos.chmod('a', 0)\n"
+    start += "for _ in range(1500):\n    os.mkdir('deep')\n    os.chdir('deep')\n"
     hang = calc(f"{start}os.fork()\nwhile True:\n    pass\n")
     path = predict(tmp_path / "p.jsonl", {mined.name(SUM): hang})
     report = execute(path, mined.path, mined.repos, seconds=12.0)
     assert fates(report) == {(mined.name(SUM), 0): ("unresolved", "timeout")}
     assert list(folder.iterdir()) == []
+
+
+def test_without_a_sandbox_nothing_is_run(
+    mined: Mined, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A machine without bubblewrap and with an older kernel.
+    monkeypatch.setattr(bubblewrap, "_find", lambda name: "")
+    monkeypatch.setattr(confine, "abi", lambda: 0)
+    monkeypatch.chdir(tmp_path)
+    path = predict(tmp_path / "p.jsonl", {mined.name(SUM): calc()})
+    flags = ["--repos", mined.repos, "--execute", COMMAND]
+    done = command("score", path, mined.path, *flags)
+    assert (done.code, "no sandbox works here" in done.err) == (4, True)
+    assert not (tmp_path / "p.executed.json").exists()
+
+
+@pytest.mark.slow
+def test_the_terminal_tells_what_became_of_it(mined: Mined, tmp_path: Path) -> None:
+    patches = {mined.name(SUM): calc(), mined.name(MULTIPLY): mined.gold(MULTIPLY)}
+    path = predict(tmp_path / "p.jsonl", patches)
+    flags = ["--repos", mined.repos, "--execute", COMMAND, "-q"]
+    done = command("score", path, mined.path, *flags)
+    assert done.code == 0, done.err
+    assert "tasks checked against their gold patches: 2 = no_tests 1, valid 1\n" in done.out
+    assert f"  {mined.name(MULTIPLY)}: no_tests: the task names no tests and brings" in done.out
+    assert "predictions: 2 = error 1, resolved 1\n" in done.out
+    assert "1.00 [0.21, 1.00] if tasks were independent (Wilson)" in done.out
+    assert done.out.endswith("p.executed.json\n")
+    alone = command("score", path, mined.path, "--environment", tmp_path)
+    assert (alone.code, "--environment goes with --execute" in alone.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (None, ()),
+        ("", ()),
+        ("[]", ()),
+        ('["a::b", "a::b", "c"]', ("a::b", "c")),
+        (["a"], ("a",)),
+        ("a::b", None),
+        ([1], None),
+        ('{"a": 1}', None),
+    ],
+)
+def test_names_of_tests_in_every_form(tmp_path: Path, value: object, names: Any) -> None:
+    task = {"instance_id": "a__b-1", "problem_statement": "x", "patch": "y"}
+    path = write_lines(tmp_path / "t.jsonl", [{**task, "FAIL_TO_PASS": value}, task])
+    named = read_named_tests(str(path))["a__b-1"]
+    assert named.fail_to_pass == (names or ())
+    assert bool(named.fault) == (names is None)
 
 
 @pytest.mark.slow
