@@ -260,7 +260,7 @@ def _places(options: Execution, repos: Path | None, folder: Path) -> Places:
 
 def _probe(bench: Bench, room: Path) -> Sandbox:
     room.mkdir()
-    return bench.open(room)
+    return bench.enclose(room)
 
 
 def _require_program(sandbox: Sandbox, program: str) -> None:

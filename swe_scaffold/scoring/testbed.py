@@ -64,7 +64,7 @@ class Bench:
     seconds: float = 300.0
     memory_bytes: int = 8 << 30
 
-    def open(self, room: Path) -> Sandbox:
+    def enclose(self, room: Path) -> Sandbox:
         """Return the sandbox in which a room can be changed.
 
         Raises:
@@ -136,7 +136,7 @@ class Testbed:
         self._room = folder / "room"
         self._tree = self._room / _TREE
         self._room.mkdir(parents=True)
-        self._sandbox = bench.open(self._room)
+        self._sandbox = bench.enclose(self._room)
         self.packages = "."
 
     def begin(self, base: Path | None = None, packages: str = ".") -> None:

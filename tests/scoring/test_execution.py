@@ -424,6 +424,7 @@ def total(prices, rate):
         result += price * (1 + rate)
     return round(result, 2)
 """
+PADDING = "# nothing\n" * 6
 SHOP_TESTS = """\
 import pytest
 from shop.cart import total
@@ -444,7 +445,7 @@ def test_synthetic_tasks_are_planted_again(tmp_path: Path) -> None:
     project, tasks = tmp_path / "project", tmp_path / "tasks.jsonl"
     for name, text in {
         "src/shop/__init__.py": "",
-        "src/shop/cart.py": SHOP,
+        "src/shop/cart.py": PADDING + SHOP + PADDING,
         "tests/test_cart.py": SHOP_TESTS,
     }.items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)
@@ -462,8 +463,8 @@ def test_synthetic_tasks_are_planted_again(tmp_path: Path) -> None:
     checked = report["tasks"]["rows"][0]
     assert checked["fail_to_pass"] == json.loads(row["FAIL_TO_PASS"])
     assert take_snapshot(project).sha256 == before
-    # The project has moved on: nothing is said of any prediction.
-    (project / "src/shop/cart.py").write_text(f"# moved\n{SHOP}")
+    # The project has moved on, where the bug could still be planted: nothing is said of any.
+    (project / "src/shop/cart.py").write_text(f"# moved\n{PADDING}{SHOP}{PADDING}")
     moved = execute(path, tasks, None, project=project, tree=project / "src")
     assert set(fates(moved).values()) == {("error", "other_tree")}
 
