@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from swe_scaffold.cli.app import APP, Session, command
 from swe_scaffold.cli.options import keep_option
 from swe_scaffold.cli.tables import counts, level, number, place, table
+from swe_scaffold.errors import UsageError
+from swe_scaffold.terminal import show as visible
+
+if TYPE_CHECKING:
+    from swe_scaffold.scoring import Execution
 
 _TITLES = {
     "resolved": "resolved",
@@ -44,6 +49,7 @@ _SHOWN_IDS = 5
         "swe-scaffold score predictions.jsonl SWE-bench/SWE-bench_Lite --repos clones/",
         "swe-scaffold score new.jsonl tasks.jsonl --against old.jsonl",
         "swe-scaffold score preds.json tasks.jsonl --keep 'file_recall == 1' --rows kept.jsonl",
+        "swe-scaffold score preds.jsonl mined.jsonl --repos clones/ --execute 'python -m pytest'",
     ),
 )
 def score(  # noqa: PLR0913 one parameter per option
@@ -79,6 +85,49 @@ def score(  # noqa: PLR0913 one parameter per option
             help="Run SWE-bench's own tests first, under this name (needs Docker and swebench).",
         ),
     ] = None,
+    execute: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Run the tasks' tests on the predictions first, by this command (pytest), in a "
+            "sandbox without network.",
+        ),
+    ] = None,
+    project: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="With --execute: the project that synthetic tasks were made in."
+        ),
+    ] = None,
+    tree: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="With --project: the folder in it that they were made from.",
+            show_default="the project",
+        ),
+    ] = None,
+    environment: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="VENV",
+            help="With --execute: the environment whose Python runs the tests.",
+            show_default="this program's own",
+        ),
+    ] = None,
+    sandbox: Annotated[
+        str, typer.Option(metavar="WAY", help="With --execute: auto, bwrap or landlock.")
+    ] = "auto",
+    execute_timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Most time of one run of the tests.")
+    ] = 300.0,
+    execute_memory: Annotated[
+        int,
+        typer.Option(metavar="GIB", min=1, help="Most address space of a process of the tests."),
+    ] = 8,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="With --execute: runs at a time.")
+    ] = 1,
     against: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Other predictions, compared task by task."),
@@ -108,10 +157,11 @@ def score(  # noqa: PLR0913 one parameter per option
         ),
     ] = None,
 ) -> None:
-    """Score patches without running a test: do they parse, apply, hit the places of the gold patch?
+    """Score patches: do they parse, apply, hit the places of the gold patch, and pass the tests?
 
     Means are over all tasks, those without a prediction scored as an empty one, with intervals by
-    repository. Every prediction is scored or refused with a reason. Nothing of a clone is run.
+    repository. Every prediction is scored or refused with a reason. Nothing of a clone is run but
+    with --execute, and then in a sandbox alone.
     """
     from swe_scaffold.metrics.clustered import Settings
     from swe_scaffold.scoring import Options, score_predictions
@@ -124,6 +174,17 @@ def score(  # noqa: PLR0913 one parameter per option
             files=files,
             resolved=tuple(resolved or ()),
             harness=harness,
+            execution=_execution(
+                session,
+                execute,
+                project=project,
+                tree=tree,
+                environment=environment,
+                sandbox=sandbox,
+                seconds=execute_timeout,
+                memory_bytes=execute_memory << 30,
+                jobs=jobs,
+            ),
             against=against,
             against_resolved=tuple(against_resolved or ()),
             keep=keep_option(keep, rows, example="applies and file_recall == 1"),
@@ -136,7 +197,20 @@ def score(  # noqa: PLR0913 one parameter per option
     )
     text = "\n".join(_lines(result.report))
     written = f"written: {place(result.scored)}, {place(result.summary)}"
+    if result.executed is not None:
+        written += f", {place(result.executed)}"
     session.result(result.report, f"{text}\n\n{written}")
+
+
+def _execution(session: Session, command: str | None, **settings: Any) -> Execution | None:
+    from swe_scaffold.scoring import Execution
+
+    made = Execution(command or "", cache=session.cache(off=False), **settings)
+    if command is not None:
+        return made
+    if given := [name for name in ("project", "tree", "environment") if settings[name] is not None]:
+        raise UsageError(f"--{given[0]} goes with --execute")
+    return None
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
@@ -158,6 +232,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         f"{every['parses']['metric']['ci_method']}; of means "
         f"{every['file_recall']['metric']['ci_method']}"
     )
+    if "execution" in report:
+        yield from _executed(report["execution"])
     yield from _harness(report["harness"])
     yield from _because(report)
     yield ""
@@ -187,6 +263,31 @@ def _harness(reports: list[Mapping[str, Any]]) -> Iterator[str]:
                 f"  resolved {title}: {number(clustered)} by repository; "
                 f"{number(plain)} if tasks were independent (Wilson)"
             )
+
+
+def _executed(execution: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what running the tests showed."""
+    tasks, fates = execution["tasks"], execution["fates"]
+    yield ""
+    yield f"tests run in {execution['sandbox']['backend']}, without network"
+    yield f"tasks checked against their gold patches: {sum(tasks.values())} = {counts(tasks)}"
+    errors = list(execution["errors"].items())
+    yield from (
+        f"  {visible(name, width=80)}: {visible(told)}" for name, told in errors[:_SHOWN_IDS]
+    )
+    if len(errors) > _SHOWN_IDS:
+        yield f"  and {len(errors) - _SHOWN_IDS} more"
+    if execution["tests_left_out"]:
+        left_out = execution["tests_left_out"]
+        yield f"tests left out, which fail with the gold patch here: {left_out}"
+    yield f"predictions: {sum(fates.values())} = {counts(fates)}"
+    if execution["reasons"]:
+        yield f"because: {counts(execution['reasons'])}"
+    yield (
+        f"resolved of tasks that can be judged here: {number(execution['of_judged_clustered'])} "
+        f"by repository; {number(execution['of_judged'])} if tasks were independent (Wilson)"
+    )
+    yield ""
 
 
 def _some(names: list[str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from swe_scaffold.errors import DataError
 from swe_scaffold.files import atomic_write
 from swe_scaffold.git.program import find_git, run_git
+from swe_scaffold.process import Finished
 from swe_scaffold.terminal import show
 
 _SECONDS = 60.0
@@ -93,11 +94,16 @@ def try_patch(patch: str, files: Mapping[str, bytes]) -> Trial:
             # Above it no repository is looked for, wherever temporary folders are.
             environment={"GIT_CEILING_DIRECTORIES": str(folder.resolve())},
         )
+    return read_answer(done, done.stderr)
+
+
+def read_answer(done: Finished, said_by_git: bytes) -> Trial:
+    """Return what `git apply` means by the way it ended and by its messages."""
     if done.ok:
         return Trial(True)
     if done.timed_out or done.cut or done.returncode < 0:
         return Trial(None, "too_costly", "git ran out of time or memory, or said too much")
-    lines = done.stderr.decode("utf-8", "replace").strip().split("\n")
+    lines = said_by_git.decode("utf-8", "replace").strip().split("\n")
     said = [line.partition("error: ")[2] or line for line in lines if "error: " in line] or lines
     reason = next((name for form, name in _SAID if any(map(form.search, said))), "other")
     return Trial(False, reason, show(said[0], width=_DETAIL_CHARS))

@@ -1,4 +1,4 @@
-"""Score predictions against tasks without running a test.
+"""Score predictions against tasks: by their patches alone, and by tests where that is asked.
 
 - `__init__.py`: the story: read, score each, write, sum up, compare.
 - `reading.py`: predictions and tasks, every row accounted for.
@@ -7,6 +7,9 @@
 - `summary.py`: means over tasks with intervals, differences of two files.
 - `expressions.py`, `keeping.py`: predictions worth training on.
 - `harness.py`: SWE-bench's own harness, which runs the tests: handing over, and its reports.
+- `execution.py`: tests run here, in the sandbox, with `rooms` (one worker's turn), `testbed` (one
+  run), `verdicts` (what runs mean), `interpreter`, `named_tests`, `kept` (from one command to the
+  next), and `executed`, its report in the harness's form.
 """
 
 from __future__ import annotations
@@ -25,6 +28,13 @@ from swe_scaffold.files import require_different, require_writable, write_json
 from swe_scaffold.jsonl import LineWriter, WrittenFile, encode_row
 from swe_scaffold.manifest import SCHEMA, provenance
 from swe_scaffold.metrics.clustered import Settings
+from swe_scaffold.scoring.executed import (
+    executed_path,
+    is_resolved,
+    run_tests,
+    summarise_runs,
+)
+from swe_scaffold.scoring.execution import Executed, Execution
 from swe_scaffold.scoring.expressions import Filter
 from swe_scaffold.scoring.files_before import ClonedTrees, FolderTrees, Trees
 from swe_scaffold.scoring.harness import (
@@ -35,6 +45,7 @@ from swe_scaffold.scoring.harness import (
     resolved_rates,
 )
 from swe_scaffold.scoring.keeping import kept_row
+from swe_scaffold.scoring.named_tests import read_named_tests
 from swe_scaffold.scoring.patches import FIELDS, LISTS, PatchScorer
 from swe_scaffold.scoring.reading import (
     Prediction,
@@ -53,7 +64,7 @@ from swe_scaffold.scoring.summary import (
 from swe_scaffold.sources.outcomes import Outcomes, read_outcomes
 from swe_scaffold.terminal import Reporter
 
-__all__ = ["FILTER_FIELDS", "Keep", "Options", "Scoring", "score_predictions"]
+__all__ = ["FILTER_FIELDS", "Execution", "Keep", "Options", "Scoring", "score_predictions"]
 
 FILTER_FIELDS = tuple(name for name in FIELDS if name not in LISTS)
 
@@ -78,6 +89,7 @@ class Options:
         resolved: Evaluation reports, as SWE-bench's harness writes them.
         harness: Name of a run: hand the predictions over to SWE-bench's harness first, and take
             its report as one more.
+        execution: How tests are run here first, whose report is one more.
         against: Another file of predictions to compare with.
         against_resolved: Evaluation reports on that file.
         keep: Write predictions that pass a filter as tasks.
@@ -90,6 +102,7 @@ class Options:
     files: Path | None = None
     resolved: Sequence[Path] = ()
     harness: str | None = None
+    execution: Execution | None = None
     against: Path | None = None
     against_resolved: Sequence[Path] = ()
     keep: Keep | None = None
@@ -116,11 +129,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """The summary (strict JSON) and the two files that were written."""
+    """The summary (strict JSON) and the files that were written; one more where tests were run."""
 
     report: dict[str, Any]
     scored: Path
     summary: Path
+    executed: Path | None = None
 
 
 def score_predictions(
@@ -133,6 +147,8 @@ def score_predictions(
 ) -> Scoring:
     """Score a file of predictions and write `STEM.scored.jsonl` and `STEM.score.json`.
 
+    Where tests are run, their report is `STEM.executed.json`, the runs `STEM.executed.jsonl`.
+
     Args:
         predictions: As SWE-bench's harness takes them.
         tasks: Any source of tasks with gold patches.
@@ -143,7 +159,7 @@ def score_predictions(
     Raises:
         DataError: Predictions, tasks or reports cannot be read, or have nothing in common.
         UsageError: Options or the filter do not fit.
-        EnvironmentFailure: The disk says no, or git is missing where it is needed.
+        EnvironmentFailure: The disk says no, or git or a sandbox is missing where it is needed.
     """
     options = options or Options()
     reporter = reporter or Reporter(-1)
@@ -155,9 +171,16 @@ def score_predictions(
         raise UsageError("--against-resolved goes with --against")
     task_file = read_tasks(tasks, split=options.split, offline=offline)
     options = _through_the_harness(predictions, tasks, options, reporter)
-    outcomes = _outcomes(options.resolved)
-    work = _Work(task_file, PatchScorer(trees), outcomes, reporter)
     file = read_predictions(predictions, task_file.tasks)
+    executed = None
+    if options.execution is not None:
+        path = executed_path(summary)
+        named = read_named_tests(tasks, split=options.split, offline=offline)
+        material = (file, task_file, named)
+        executed = run_tests(material, options.execution, options.repos, path, reporter)
+        options = replace(options, resolved=(*options.resolved, path))
+    outcomes = _outcomes(options.resolved)
+    work = _Work(task_file, PatchScorer(trees), outcomes, reporter, executed)
     other = read_predictions(options.against, task_file.tasks) if options.against else None
     with contextlib.ExitStack() as stack:
         lines = stack.enter_context(LineWriter(scored))
@@ -174,6 +197,11 @@ def score_predictions(
                     sink.write(encode_row(kept_row(task, prediction, row["resolved"]), "--rows"))
     report = _report(work, file, rows, options)
     report["scored"] = _written(scored, lines.written)
+    if executed is not None:
+        report["execution"] = {
+            "path": str(options.resolved[-1]),
+            **summarise_runs(executed, rows, options.settings),
+        }
     if options.keep and sink is not None:
         report["kept"] = {
             "expression": options.keep.expression,
@@ -184,7 +212,7 @@ def score_predictions(
     if other is not None:
         report["against"] = _against(work, rows, other, options)
     write_json(summary, report)
-    return Scoring(report, scored, summary)
+    return Scoring(report, scored, summary, options.resolved[-1] if executed else None)
 
 
 def _through_the_harness(
@@ -238,6 +266,8 @@ def _check_outputs(
     given = [predictions, Path(tasks), *options.resolved, *options.against_resolved]
     given += [options.against] if options.against else []
     written = [*outputs, *([options.keep.rows] if options.keep else [])]
+    if options.execution is not None:
+        written += [(made := executed_path(outputs[1])), made.with_suffix(".jsonl")]
     if len({path.absolute() for path in written}) < len(written):
         raise UsageError("two outputs have one name", where=str(written[-1]))
     for path in written:
@@ -249,18 +279,22 @@ class _Work:
     """Predictions of one file or the other, scored in order."""
 
     def __init__(
-        self, tasks: TaskFile, scorer: PatchScorer, outcomes: Outcomes, reporter: Reporter
+        self,
+        tasks: TaskFile,
+        scorer: PatchScorer,
+        outcomes: Outcomes,
+        reporter: Reporter,
+        executed: Executed | None = None,
     ) -> None:
         self.tasks, self.outcomes = tasks, outcomes
-        self._scorer, self._reporter = scorer, reporter
+        self._scorer, self._reporter, self._executed = scorer, reporter, executed
 
     def rows(self, file: PredictionFile) -> Iterator[tuple[Prediction, dict[str, Any]]]:
         samples = Counter(prediction.instance_id for prediction in file.predictions)
         with self._reporter.progress("scoring", len(file.predictions), unit="patches") as track:
             for prediction in file.predictions:
                 name = prediction.instance_id
-                # A report speaks of one attempt; with several samples nobody knows which.
-                resolved = self._resolved(name) if samples[name] == 1 else None
+                resolved = self._resolved(prediction, alone=samples[name] == 1)
                 yield prediction, self._scorer.score(self.tasks.tasks[name], prediction, resolved)
                 track.advance()
 
@@ -273,8 +307,12 @@ class _Work:
         """Return the same for predictions that other reports are about."""
         return _Work(self.tasks, self._scorer, outcomes, self._reporter)
 
-    def _resolved(self, name: str) -> bool | None:
-        return self.outcomes.resolved.get(name, (None, ""))[0]
+    def _resolved(self, prediction: Prediction, *, alone: bool) -> bool | None:
+        name = prediction.instance_id
+        if self._executed is not None:
+            return is_resolved(self._executed.verdicts[name, prediction.sample])
+        # A report speaks of one attempt; with several samples nobody knows which.
+        return self.outcomes.resolved.get(name, (None, ""))[0] if alone else None
 
 
 def _report(

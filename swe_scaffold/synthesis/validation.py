@@ -94,7 +94,7 @@ def open_checker(
             _workplace.cache_clear()
 
 
-def read_command(text: str, project: Path) -> tuple[str, ...]:
+def read_command(text: str, project: Path | None, *, where: str = _WHERE) -> tuple[str, ...]:
     """Split a command line as a shell would; no shell is involved.
 
     A program named by a path is the one in the project's copy, or the very one where it is outside
@@ -106,17 +106,20 @@ def read_command(text: str, project: Path) -> tuple[str, ...]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UsageError(f"cannot be read: {str(error).lower()}", where=_WHERE) from None
+        raise UsageError(f"cannot be read: {str(error).lower()}", where=where) from None
     if not words:
-        raise UsageError("is empty", where=_WHERE, hint='give a command, as "python -m pytest -q"')
+        raise UsageError("is empty", where=where, hint='give a command, as "python -m pytest -q"')
     if os.sep in words[0] and Path(words[0]).exists():
         words[0] = _program(words[0], project)
     return tuple(words)
 
 
-def _program(name: str, project: Path) -> str:
+def _program(name: str, project: Path | None) -> str:
     # Not resolve(): an environment's interpreter is a link that must not be followed.
-    path, root = (Path(os.path.abspath(place)) for place in (name, project))  # noqa: PTH100
+    path = Path(os.path.abspath(name))  # noqa: PTH100
+    if project is None:
+        return str(path)
+    root = Path(os.path.abspath(project))  # noqa: PTH100
     if not path.is_relative_to(root):
         return str(path)
     above = [place for place in path.parents if place.is_relative_to(root)]

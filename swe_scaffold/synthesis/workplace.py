@@ -93,7 +93,7 @@ class Workplace:
             self._changed = self.trial.tree / path, target
             write_bytes(target, data)
             target.chmod(mode)
-        self._state = _state(self.copy)
+        self._state = tree_state(self.copy)
         finished = run_program(
             self.trial.command,
             seconds=self.trial.seconds,
@@ -117,44 +117,56 @@ class Workplace:
     def _restore(self) -> None:
         """Put the copy back as it was before the last run."""
         changed, self._changed = self._changed, None
-        if _state(self.copy) != self._state:
+        if tree_state(self.copy) != self._state:
             self._copy_again()
         elif changed:
             shutil.copy2(*changed)
 
     def _copy_again(self) -> None:
         remove(self.copy)
-        _copy(self.trial.project, self.copy)
+        copy_project(self.trial.project, self.copy, option="--validate-in")
         if not self.tree.is_dir():
             hint = "choose another --validate-in; version control and environments are not copied"
             raise DataError("is left out of the copy", where=str(self.trial.tree), hint=hint)
-        self._state = _state(self.copy)
-
-    def _packages(self) -> Path:
-        """Return the folder that packages are imported from, above one that is a package itself."""
-        place = self.tree
-        while place != self.copy and (place / "__init__.py").is_file():
-            place = place.parent
-        return place
+        self._state = tree_state(self.copy)
 
     def _environment(self) -> dict[str, str]:
-        report, cache = shlex.quote(str(self._report)), shlex.quote(str(self.folder / "cache"))
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         return {
             **kept,
             "TMPDIR": str(self._scratch),
             # Before site-packages, where an editable install would lead to the unchanged tree.
-            "PYTHONPATH": str(self._packages()),
+            "PYTHONPATH": str(import_folder(self.tree, self.copy)),
             # A mutant of the same size within the same second must not meet the older bytecode.
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONHASHSEED": "0",
-            "PYTEST_ADDOPTS": f"--junitxml={report} -o junit_family=xunit1 -o cache_dir={cache} "
-            "--continue-on-collection-errors",
+            "PYTEST_ADDOPTS": report_options(str(self._report), str(self.folder / "cache")),
         }
 
 
-def _copy(source: Path, copy: Path) -> None:
-    """Copy files, folders and links as they are, without what is no part of the project."""
+def report_options(report: str, cache: str) -> str:
+    """Return what has pytest write a report that names tests by their files, and its cache."""
+    report, cache = shlex.quote(report), shlex.quote(cache)
+    return (
+        f"--junitxml={report} -o junit_family=xunit1 -o cache_dir={cache} "
+        "--continue-on-collection-errors"
+    )
+
+
+def import_folder(tree: Path, top: Path) -> Path:
+    """Return the folder that packages are imported from, above one that is a package itself."""
+    while tree != top and (tree / "__init__.py").is_file():
+        tree = tree.parent
+    return tree
+
+
+def copy_project(source: Path, copy: Path, *, option: str) -> None:
+    """Copy files, folders and links as they are, without what is no part of the project.
+
+    Raises:
+        DataError: It is larger than MAX_COPY_BYTES; the hint names `option`.
+        EnvironmentFailure: The disk says no.
+    """
     size = 0
 
     def left_out(folder: str, names: list[str]) -> list[str]:
@@ -169,7 +181,7 @@ def _copy(source: Path, copy: Path) -> None:
             else:
                 size += state.st_size
         if size > MAX_COPY_BYTES:
-            hint = "name a smaller folder with --validate-in"
+            hint = f"name a smaller folder with {option}"
             raise DataError("is too large to copy", where=str(source), hint=hint)
         return found
 
@@ -190,13 +202,17 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
-def _state(folder: Path) -> dict[str, tuple[object, ...]]:
+def tree_state(folder: Path) -> dict[str, tuple[object, ...]]:
     """Say of everything below a folder what would change if it were written to."""
     found: dict[str, tuple[object, ...]] = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = os.path.join(place, name)  # noqa: PTH118 twice as fast, once per file and run
-            state = os.lstat(path)
+            try:
+                state = os.lstat(path)
+            except OSError:  # a name too long, among what a program made
+                found[path] = ("unknown",)
+                continue
             found[path] = (
                 (state.st_mode,)
                 if stat.S_ISDIR(state.st_mode)

@@ -162,6 +162,18 @@ def test_nothing_else_can_be_read(sandbox: Sandbox, command: str) -> None:
     assert code != 0 or "environ" in command
 
 
+def test_what_is_named_can_be_read_wherever_it_is(backend: str, repo: Path, tmp_path: Path) -> None:
+    more = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        (more / "said").write_text("yes\n")
+        sandbox = open_sandbox(repo, backend=backend, readable=[more])
+        assert shell(sandbox, f"cat {more}/said") == (0, "yes\n")
+        assert shell(sandbox, f"echo no > {more}/said")[0] != 0
+        assert (more / "said").read_text() == "yes\n"
+    finally:
+        shutil.rmtree(more)
+
+
 @pytest.mark.usefixtures("unchanged")
 def test_the_environment_has_no_secrets(sandbox: Sandbox) -> None:
     _, text = shell(sandbox, "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
