@@ -23,15 +23,17 @@ from swe_scaffold.walkthrough.ranking import (
 )
 from swe_scaffold.walkthrough.tools import REPORT
 
-NAME = "scripted-guide-1"
+NAME = "scripted-guide-2"
 _README = re.compile(r"readme(\.\w+)?", re.IGNORECASE)
 _BUILD = ("pyproject.toml", "setup.cfg", "setup.py", "package.json", "Cargo.toml", "go.mod")
 _ENTRY = re.compile(r"\[project\.scripts\]|console_scripts|\"bin\"|\[\[bin\]\]|^main", re.MULTILINE)
 _CODE = (
     *(".py", ".js", ".ts", ".tsx", ".go", ".rs", ".java", ".rb", ".php", ".c", ".cc", ".cpp", ".h"),
 )
-_MAX_NAMES, _MAX_PATHS, _MAX_MESSAGES, _MAX_FILES, _AROUND = 14, 4, 2, 5, 30
-_NAMED = 8.0
+# With what comes before and after, this many searches are at most 39 steps.
+_MAX_SEARCHES, _MAX_NAMES, _MAX_PATHS, _MAX_MESSAGES = 23, 20, 4, 2
+_MAX_FILES, _AROUND = 5, 30
+_NAMED, _MESSAGE_WORTH, _MOST_NAMED = 120.0, 6.0, 3
 
 _Step = tuple[str, str, dict[str, Any]]
 _Plan = Generator[_Step, str, None]
@@ -82,17 +84,19 @@ class ScriptedGuide(ChatModel):
     def _steps(self, task: str) -> _Plan:
         notes, packages = yield from self._look_around()
         evidence = Evidence()
-        for path in files_in(task)[:_MAX_PATHS]:
+        paths, messages = files_in(task)[:_MAX_PATHS], messages_in(task)[:_MAX_MESSAGES]
+        for path in paths:
             yield from self._find_file(path, packages, evidence)
-        for message in messages_in(task)[:_MAX_MESSAGES]:
+        for message in messages:
             yield f"Where {message!r} is said.", "grep_search", {"pattern": message}
             evidence.add(message, self._hits())
         names = names_in(task, packages)
-        wanted = [name.text for name in names[:_MAX_NAMES]]
-        for name in wanted:
-            yield f"Where {name} occurs.", "grep_search", {"pattern": name}
-            evidence.add(name, self._hits())
-        self.ranked = evidence.rank([*names, *(Name(m, 6.0) for m in messages_in(task))], task)
+        most = min(_MAX_NAMES, _MAX_SEARCHES - len(paths) - len(messages))
+        for name in names[:most]:
+            yield f"Where {name.text} occurs.", "grep_search", {"pattern": name.text}
+            evidence.add(name.text, self._hits())
+        said = [Name(message, _MESSAGE_WORTH) for message in messages]
+        self.ranked = evidence.rank([*names, *said], task)
         for hit in self.ranked[:_MAX_FILES]:
             if hit.path.endswith(_CODE):
                 yield f"What {hit.path} is made of.", "outline", {"path": hit.path}
@@ -141,8 +145,8 @@ class ScriptedGuide(ChatModel):
         pattern = {"pattern": ".", "regex": True, "glob": glob}
         yield f"The task names {path}.", "grep_search", pattern
         hits = [path for path, _, _ in self._hits()]
-        for hit in hits[:3]:
-            evidence.named[hit] = _NAMED * 3 / len(hits)
+        for hit in hits[:_MOST_NAMED]:
+            evidence.named[hit] = _NAMED / len(hits)
 
 
 def _first_words(text: str) -> str:

@@ -52,8 +52,9 @@ _SHAPES = (
     (re.compile(r"\b[A-Za-z]{4,}\b"), 1.0),
 )
 _TITLE = 2.0
-_DEFINED, _ASIDE, _PACKAGE = 3.0, 0.15, 0.6
-_STEM, _FOLDER = 3.0, 0.7
+_DEFINED, _ASIDE, _PACKAGE = 2.0, 0.15, 0.6
+_STEM, _PART, _FOLDER = 20.0, 1.0, 0.7
+_AGAIN = 0.5
 _SAMPLES = re.compile(r"(^|/)(examples?|samples?|galleries|benchmarks?|[^/]*\.egg-info)/")
 
 
@@ -151,7 +152,7 @@ class Evidence:
             score = self.named.get(path, 0.0)
             for name, lines in uses.items():
                 rare = math.log(1 + total / spread[name])
-                score += worth.get(name, 1.0) * rare * (1 + 0.5 * math.log(len(lines)))
+                score += worth.get(name, 1.0) * rare * (1 + _AGAIN * math.log(len(lines)))
             for name in places:
                 score += (
                     _DEFINED
@@ -172,7 +173,7 @@ class Evidence:
 
 
 def _words(task: str) -> dict[str, float]:
-    """Return the words of a task, those of its title as worth more, without a plural's end."""
+    """Return the words of a task, those of its title as worth more."""
     text = _URL.sub(" ", task)
     title = text.strip().split("\n", 1)[0]
     found = {word.lower(): 1.0 for word in re.findall(r"[A-Za-z]{3,}", text)}
@@ -185,7 +186,7 @@ def _of_path(path: str, words: Mapping[str, float]) -> float:
     parts = PurePosixPath(path)
     stem = parts.stem.lower().strip("_")
     score = _STEM * words.get(stem, 0.0)
-    score += sum(_STEM / 3 * words.get(part, 0.0) for part in stem.split("_") if part != stem)
+    score += sum(_PART * words.get(part, 0.0) for part in stem.split("_") if part != stem)
     return score + sum(_FOLDER * words.get(part.lower(), 0.0) for part in parts.parts[1:-1])
 
 
