@@ -240,15 +240,15 @@ class Comparison:
                 f"{len(material['script'])} commands, by mini's `DefaultAgent` and "
                 "`DeterministicModel`, a trajectory written after each."
             )
-            notes["Once warm"] = f"The median of {WARM} sessions after a first in one process."
+            notes["Once warm"] = f"Of {WARM} sessions after a first in one process, the median."
             notes["Typed"] = (
                 "`swe-scaffold walkthrough` by the scripted guide, from command line to page: "
-                f"{self._steps()} steps. Another session: its ratios say how long one waits, no more."
+                f"{self._steps()} steps. Another session: ratios say how long one waits."
             )
         notes["Besides"] = (
-            "ours tries to write before the first step, and hashes the whole tree before and after "
-            "(`to open`: the test and one hash). mini's bubblewrap binds the tree so that it can be "
-            f"written, shares network and processes, and hashes nothing. {bubblewrap}."
+            "ours tries to write before the first step, and hashes the tree before and after; to "
+            "open it is that test and one hash. mini's bubblewrap lets the tree be written and "
+            f"shares network and processes; neither of mini's hashes anything. {bubblewrap}."
         )
         return notes
 

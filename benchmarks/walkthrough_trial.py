@@ -35,7 +35,7 @@ import pages  # noqa: E402
 from swe_scaffold.changed_paths import is_test  # noqa: E402
 from swe_scaffold.diffs import DEV_NULL, parse_patch  # noqa: E402
 from swe_scaffold.metrics.localisation import first_hit_rank  # noqa: E402
-from swe_scaffold.walkthrough import Subject, explore, toolbox  # noqa: E402
+from swe_scaffold.walkthrough import Subject, explore, require_agent, toolbox  # noqa: E402
 from swe_scaffold.walkthrough.guide import NAME, ScriptedGuide  # noqa: E402
 from swe_scaffold.walkthrough.seen import reported_files  # noqa: E402
 from swe_scaffold.walkthrough.tools import REPORT  # noqa: E402
@@ -143,6 +143,7 @@ def _place(path: str, listed: frozenset[str]) -> str:
 
 def _walk_tree(job: tuple[Path, list[dict[str, Any]], int]) -> list[Found]:
     tree, rows, check = job
+    require_agent()
     os.chdir(tree)
     files = functools.cache(lambda path: tuple(real_files(path)))
     real_files, toolbox._files = toolbox._files, files
