@@ -75,7 +75,7 @@ def test_where_a_name_is_defined_comes_before_where_it_is_used() -> None:
 
 
 def test_a_rare_name_counts_more_than_one_that_is_everywhere() -> None:
-    everywhere = [(f"a/{letter}.py", [1], []) for letter in "bcdefgh"]
+    everywhere = [(f"a/{letter}.py", [1, 2, 3, 4, 5], []) for letter in "bcdefg"]
     found = evidence(common=everywhere, rare=[("a/h.py", [1], [])])
     assert order(found, "common", "rare")[0] == "a/h.py"
 
