@@ -26,12 +26,15 @@ def command_line(view: View, command: Sequence[str]) -> list[str]:
     line = [_find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
     line += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
     line += ["--ro-bind", "/usr", "/usr", *_system_folders()]
-    for path in (*_FILES, *map(str, view.readable)):
+    for path in _FILES:
         line += ["--ro-bind-try", path, path]
     size = ["--size", str(limits.file_bytes)]
     line += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm"]
     # Root's identity outside is root's: bubblewrap leaves most of /proc/sys for it to write.
     line += ["--remount-ro", "/dev", "--remount-ro", "/proc", *size, "--tmpfs", "/tmp"]
+    # After the scratch folder, which would hide what is to be read below /tmp.
+    for path in map(str, view.readable):
+        line += ["--ro-bind-try", path, path]
     line += ["--bind" if view.writable else "--ro-bind", str(view.tree), MOUNT]
     line += ["--remount-ro", "/", "--chdir", MOUNT, "--", *_limited(view)]
     return [*line, *command]

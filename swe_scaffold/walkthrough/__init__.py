@@ -5,6 +5,7 @@
 - `environment.py`: the tools in a sandbox, the tree before and after.
 - `tools.py`: what an agent is offered.  `toolbox.py`: the tools, a program of its own.
 - `chat_model.py`: what all models share.  `guide.py`: the one that needs no model.
+- `ranking.py`: what the guide searches for, and which files it puts first.
 - `asked_model.py`: a language model.  `prompts.py`: what it is told.
 - `seen.py`: what was looked at, against a patch.  `summary.py`: the page in Markdown.
 

@@ -1,8 +1,8 @@
 """A walkthrough without a model: what one would look at first, in order, and why.
 
-Readme, layout, build file, history; then the files and names that the task mentions, searched for
-and ranked; outlines and passages of the best; a report of what was seen. The same task and the
-same repository give the same calls.
+Readme, layout, build file, history; then the files, messages and names of the task, searched for
+and ranked; outlines and passages of the best; a report that begins with them. The same task and
+the same repository give the same calls, at most 39.
 """
 
 from __future__ import annotations

@@ -162,6 +162,16 @@ def test_nothing_else_can_be_read(sandbox: Sandbox, command: str) -> None:
     assert code != 0 or "environ" in command
 
 
+def test_what_may_be_read_is_seen_below_the_scratch_folder_too(backend: str, repo: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        named = Path(folder, "named.txt")
+        named.write_text("seen")
+        sandbox = open_sandbox(repo, backend=backend, readable=[named])
+        assert shell(sandbox, f"cat {named}") == (0, "seen")
+        assert shell(sandbox, f"echo x > {named}")[0] != 0
+        assert named.read_text() == "seen"
+
+
 @pytest.mark.usefixtures("unchanged")
 def test_the_environment_has_no_secrets(sandbox: Sandbox) -> None:
     _, text = shell(sandbox, "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'")
