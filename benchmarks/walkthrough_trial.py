@@ -41,6 +41,7 @@ from swe_scaffold.walkthrough.seen import reported_files  # noqa: E402
 from swe_scaffold.walkthrough.tools import REPORT  # noqa: E402
 
 DEPTH = 10
+PUBLISHED = ("instance_id", "moved", "steps", "rank", "shown")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.output:
         given.output.write_text(text, "utf-8")
         given.output.with_suffix(".json").write_text(
-            json.dumps(result, indent=1, allow_nan=False) + "\n", "utf-8"
+            json.dumps(result, indent=0, allow_nan=False) + "\n", "utf-8"
         )
     print(text)
     return 9 if any(item.checked is False for item in found) else 0
@@ -219,7 +220,11 @@ def _result(
         "differing": [item.instance_id for item in found if item.checked is False],
         "trees": {name: _figures(items) for name, items in by_tree.items()},
         "all": _figures(found),
-        "found": [asdict(item) for item in found],
+        # Which files were named for each is seen by running it again.
+        "found": [
+            {key: value for key, value in asdict(item).items() if key in PUBLISHED}
+            for item in found
+        ],
     }
 
 
