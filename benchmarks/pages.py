@@ -215,7 +215,9 @@ def told_spread(figure: Mapping[str, Any]) -> str:
     return f"{figure['spread']:.1%}{few}{missing}"
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _data(data: Mapping[str, Any] | str) -> str:
+    if isinstance(data, str):
+        return data
     quantiles = ", ".join(f"{k} {v:,}" for k, v in data["quantiles_bytes"].items())
     return (
         f"{data['rows']:,} rows, {data['bytes'] / MB:,.0f} MB, SHA-256 `{data['sha256']}`, "

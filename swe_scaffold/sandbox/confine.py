@@ -140,7 +140,9 @@ def main() -> NoReturn:
 def _become(request: dict[str, object], command: list[str], scratch: str) -> NoReturn:
     """Turn this process into the command, confined for good."""
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Python ignores two of them, and what is ignored stays so in the program.
+        for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
         os.environ.update(HOME=scratch, TMPDIR=scratch)
         os.chdir(str(request["folder"]))
         _limit(request)

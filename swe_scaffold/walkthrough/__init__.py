@@ -6,7 +6,8 @@
 - `environment.py`: the tools in a sandbox, the tree before and after.
 - `tools.py`: what an agent is offered.  `toolbox.py`: the tools, a program of its own.
 - `guides.py`: who chooses the steps.  `chat_model.py`: what all models share.
-- `guide.py`: the one that needs no model.  `asked_model.py`: a language model.
+- `guide.py`: the one that needs no model.  `ranking.py`: which files it puts first.
+- `asked_model.py`: a language model.
 - `prompts.py`: what it is told.  `summary.py`: the page in Markdown.
 - `seen.py`: what was looked at, against a patch.
 - `swe_agent.py`: SWE-agent 1.1 in a sandbox.  `swe_agent_run.py`: its trajectory.

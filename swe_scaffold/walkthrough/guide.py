@@ -1,93 +1,42 @@
 """A walkthrough without a model: what one would look at first, in order, and why.
 
-Readme, layout, build file, history; then the files and names that the task mentions, searched for
-and ranked; outlines and passages of the best; a report of what was seen. The same task and the
-same repository give the same calls.
+Readme, layout, build file, history; then the files, messages and names of the task, searched for
+and ranked; outlines and passages of the best; a report that begins with them. The same task and
+the same repository give the same calls, at most 39.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from swe_scaffold.errors import ConfigError
 from swe_scaffold.walkthrough.chat_model import ChatModel
+from swe_scaffold.walkthrough.ranking import (
+    Evidence,
+    Hit,
+    Name,
+    files_in,
+    messages_in,
+    names_in,
+)
 from swe_scaffold.walkthrough.tools import REPORT
 
-NAME = "scripted-guide-1"
+NAME = "scripted-guide-2"
 _README = re.compile(r"readme(\.\w+)?", re.IGNORECASE)
 _BUILD = ("pyproject.toml", "setup.cfg", "setup.py", "package.json", "Cargo.toml", "go.mod")
 _ENTRY = re.compile(r"\[project\.scripts\]|console_scripts|\"bin\"|\[\[bin\]\]|^main", re.MULTILINE)
-# Words of any issue about Python, which lead nowhere.
-_COMMON = frozenset(
-    {
-        *(
-            "where",
-            "which",
-            "what",
-            "there",
-            "their",
-            "these",
-            "those",
-            "about",
-            "because",
-            "after",
-        ),
-        *("the", "and", "for", "with", "that", "this", "from", "when", "are", "not", "you"),
-        *("should", "have", "has", "but", "into", "error", "none", "true", "false", "self"),
-        *("def", "class", "return", "import", "python", "version", "example", "expected"),
-        *("actual", "behavior", "behaviour", "using", "used", "use", "code", "file", "line"),
-        *("test", "tests", "issue", "description", "steps", "reproduce", "traceback", "most"),
-        *("recent", "call", "last", "module", "print", "value", "object", "type", "int"),
-        *("str", "list", "dict"),
-    }
-)
-_SHAPES = (
-    (re.compile(r"[\w./-]+\.(?:py|js|ts|tsx|go|rs|java|c|h|cc|cpp|rb|php|toml|cfg|md)\b"), 8.0),
-    (re.compile(r"`{1,2}([^`\n]{3,60})`{1,2}"), 5.0),
-    (re.compile(r"\b[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"), 4.0),
-    (re.compile(r"\b[A-Z][a-z0-9]+(?:[A-Z][A-Za-z0-9]*)+\b"), 4.0),
-    (re.compile(r"\b[A-Za-z]\w*_\w+\b"), 4.0),
-    (re.compile(r"\b\w{3,}(?=\()"), 3.0),
-    (re.compile(r"\b[A-Za-z]{5,}\b"), 1.0),
-)
-_OUT_OF_WAY = re.compile(
-    r"(^|/)(tests?|docs?|examples?|benchmarks?|vendor|third_party)(/|$)|(^|/)(test_[^/]*|[^/]*_test\.\w+)$"
-    r"|\.(md|rst|txt|json|lock|po|html|css|csv|svg|ya?ml)$"
-)
 _CODE = (
     *(".py", ".js", ".ts", ".tsx", ".go", ".rs", ".java", ".rb", ".php", ".c", ".cc", ".cpp", ".h"),
 )
-_MAX_NAMES, _MAX_FILES, _AROUND = 14, 5, 30
+# With what comes before and after, this many searches are at most 39 steps.
+_MAX_SEARCHES, _MAX_NAMES, _MAX_PATHS, _MAX_MESSAGES = 23, 20, 4, 2
+_MAX_FILES, _AROUND = 5, 30
+_NAMED, _MESSAGE_WORTH, _MOST_NAMED = 120.0, 6.0, 3
 
 _Step = tuple[str, str, dict[str, Any]]
 _Plan = Generator[_Step, str, None]
-
-
-class Hit(NamedTuple):
-    """A file that names were found in, best first by `score`."""
-
-    path: str
-    score: float
-    lines: tuple[int, ...]
-    names: tuple[str, ...]
-
-
-def names_in(task: str) -> list[tuple[str, float]]:
-    """Return what to search for, the most telling first: files, quoted code, names, long words."""
-    weight: dict[str, float] = {}
-    for shape, worth in _SHAPES:
-        for found in shape.findall(task):
-            parts = {found} if "/" in found else {found, found.rsplit(".", 1)[-1]}
-            for part in parts:
-                name = part.strip("()[]{}:;,'\"`. ")
-                if 3 <= len(name) <= 60 and name.lower() not in _COMMON and "\n" not in name:
-                    weight[name] = max(weight.get(name, 0.0), worth)
-    order = {name: task.find(name) for name in weight}
-    return sorted(weight.items(), key=lambda item: (-item[1], order[item[0]], item[0]))
 
 
 class ScriptedGuide(ChatModel):
@@ -133,27 +82,42 @@ class ScriptedGuide(ChatModel):
         return super().format_observation_messages(message, outputs, template_vars)
 
     def _steps(self, task: str) -> _Plan:
-        notes = yield from self._look_around()
-        found_at: dict[str, dict[str, list[int]]] = defaultdict(dict)
-        wanted = names_in(task)
-        for name, _ in wanted[:_MAX_NAMES]:
-            yield from self._search(name, found_at)
-        self.ranked = rank(found_at, dict(wanted))
+        notes, packages = yield from self._look_around()
+        evidence = Evidence()
+        paths, messages = files_in(task)[:_MAX_PATHS], messages_in(task)[:_MAX_MESSAGES]
+        for path in paths:
+            yield from self._find_file(path, packages, evidence)
+        for message in messages:
+            yield f"Where {message!r} is said.", "grep_search", {"pattern": message}
+            evidence.add(message, self._hits())
+        names = names_in(task, packages)
+        most = min(_MAX_NAMES, _MAX_SEARCHES - len(paths) - len(messages))
+        for name in names[:most]:
+            yield f"Where {name.text} occurs.", "grep_search", {"pattern": name.text}
+            evidence.add(name.text, self._hits())
+        said = [Name(message, _MESSAGE_WORTH) for message in messages]
+        self.ranked = evidence.rank([*names, *said], task)
         for hit in self.ranked[:_MAX_FILES]:
             if hit.path.endswith(_CODE):
                 yield f"What {hit.path} is made of.", "outline", {"path": hit.path}
-            first = max(1, hit.lines[0] - _AROUND // 3)
-            passage = {"path": hit.path, "start": first, "lines": 2 * _AROUND}
-            yield f"The passage around line {hit.lines[0]}.", "read_file", passage
-        yield "That is what there is to see.", REPORT, {"text": _report(task, notes, self.ranked)}
+            passage = {
+                "path": hit.path,
+                "start": max(1, hit.line - _AROUND // 3),
+                "lines": 2 * _AROUND,
+            }
+            yield f"The passage around line {hit.line}.", "read_file", passage
+        yield "That is what there is to see.", REPORT, {"text": _report(notes, self.ranked)}
 
-    def _look_around(self) -> Generator[_Step, str, list[str]]:
-        """Look at the repository as a whole; return what is worth a line of the report."""
+    def _look_around(self) -> Generator[_Step, str, tuple[list[str], list[str]]]:
+        """Look at the repository as a whole; return lines for the report, and its packages."""
         top = yield "First the layout.", "list_dir", {"path": "."}
         entries = top.split("\n")
         files = [line.split("  (")[0] for line in entries if not line.endswith("/")]
         folders = [line for line in entries if line.endswith("/")]
         notes = [f"Top level: {', '.join([*folders, *files][:20])}"]
+        if "src/" in folders:
+            inner = yield "What is below src.", "list_dir", {"path": "src"}
+            folders += [line for line in inner.split("\n") if line.endswith("/")]
         if readme := next((name for name in files if _README.fullmatch(name)), ""):
             text = yield "What it says of itself.", "read_file", {"path": readme, "lines": 60}
             notes.append(f"{readme}: {_first_words(text)}")
@@ -161,42 +125,28 @@ class ScriptedGuide(ChatModel):
             text = yield "How it is built, and where it starts.", "read_file", {"path": build}
             if found := _ENTRY.search(text):
                 line = text[: found.start() + 1].rsplit("\n", 1)[-1].split("\t")[0].strip()
-                notes.append(f"Entry points: {build}:{line or 1}")
+                notes.append(f"Entry points: {build}, line {line or 1}")
         if ".git/" in folders:
             yield "What was done last.", "git_log", {"limit": 10}
-        return notes
+        return notes, [folder.rstrip("/") for folder in folders if folder[0] != "."]
 
-    def _search(self, name: str, found_at: dict[str, dict[str, list[int]]]) -> _Plan:
-        if "/" in name and name.endswith(_CODE):
-            yield f"The task names {name}.", "outline", {"path": name.lstrip("./")}
-            if self._seen and self._seen[0]["returncode"] == 0:
-                found_at[str(self._seen[0]["extra"]["path"])][name] = [1]
-                return
-        yield f"Where {name} occurs.", "grep_search", {"pattern": name}
-        for path, lines in self._seen[0].get("hits", []):
-            found_at[path][name] = lines
+    def _hits(self) -> list[tuple[str, list[int], list[int]]]:
+        return [
+            (str(path), list(lines), list(defined))
+            for path, lines, defined in self._seen[0].get("hits", [])
+        ]
 
-
-def rank(
-    found_at: Mapping[str, Mapping[str, Sequence[int]]], weights: Mapping[str, float]
-) -> list[Hit]:
-    """Rank files by the names found in them: rare names count more, tests and documents less."""
-    spread: dict[str, int] = defaultdict(int)
-    for names in found_at.values():
-        for name in names:
-            spread[name] += 1
-    total = max(1, len(found_at))
-    hits = []
-    for path, names in found_at.items():
-        score = sum(
-            weights.get(name, 1.0) * math.log(1 + total / spread[name]) * (1 + math.log(len(lines)))
-            for name, lines in names.items()
-        )
-        if _OUT_OF_WAY.search(path):
-            score *= 0.3
-        telling = sorted(names, key=lambda name: (spread[name], -weights.get(name, 1.0), name))
-        hits.append(Hit(path, score, tuple(names[telling[0]]), tuple(telling)))
-    return sorted(hits, key=lambda hit: (-hit.score, hit.path))
+    def _find_file(self, path: str, packages: Sequence[str], evidence: Evidence) -> _Plan:
+        """Find a file that the task names, perhaps where somebody has it installed."""
+        parts = path.split("/")
+        # From the package on, as in the repository; else by its name alone.
+        known = [place for place, part in enumerate(parts[:-1]) if part in packages]
+        glob = "*" + "/".join(parts[known[-1] :]) if known else parts[-1]
+        pattern = {"pattern": ".", "regex": True, "glob": glob}
+        yield f"The task names {path}.", "grep_search", pattern
+        hits = [path for path, _, _ in self._hits()]
+        for hit in hits[:_MOST_NAMED]:
+            evidence.named[hit] = _NAMED / len(hits)
 
 
 def _first_words(text: str) -> str:
@@ -206,14 +156,13 @@ def _first_words(text: str) -> str:
     return " ".join(words[:40])
 
 
-def _report(task: str, notes: Sequence[str], ranked: Sequence[Hit]) -> str:
-    subject = " ".join(task.split())[:200] or "the repository"
-    lines = ["# Walkthrough", "", f"Task: {subject}", "", "## The repository", ""]
-    lines += [f"- {note}" for note in notes]
-    lines += ["", "## Where to look", ""]
+def _report(notes: Sequence[str], ranked: Sequence[Hit]) -> str:
+    # Only the ranking names files with lines: it is what the report answers.
+    lines = ["# Walkthrough", "", "## Where to look", ""]
     lines += [
-        f"{number}. `{hit.path}:{hit.lines[0]}` has {', '.join(hit.names[:5])} ({hit.score:.1f})"
+        f"{number}. `{hit.path}:{hit.line}` has {', '.join(hit.names[:5])} ({hit.score:.1f})"
         for number, hit in enumerate(ranked[:10], 1)
     ] or ["Nothing that the task names was found."]
+    lines += ["", "## The repository", "", *(f"- {note}" for note in notes)]
     lines += ["", "## Open", "", "Ranked by names alone; nobody has understood the code.", ""]
     return "\n".join(lines)

@@ -4,7 +4,8 @@
 
 It runs inside a sandbox, in the repository's folder, with nothing but Python. A request is
 `{"tool": name, "arguments": {...}}`, a reply `{"text": ..., "ok": bool}`, with `path`, `first` and
-`last` where lines of a file were shown, and `hits` (path, first lines) of a search. Whatever a
+`last` where lines of a file were shown, and `hits` of a search (path, first lines, and of all lines
+those that define what was looked for). Whatever a
 repository holds is text to it: links that lead out, pipes, devices and binary files are named and
 not read, and what is long is cut and says so.
 """
@@ -35,6 +36,12 @@ _REVISION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/~^-]{0,100}")
 _SYMBOL = re.compile(
     r"^[ \t]{0,8}(?:(?:export|default|public|private|protected|static|abstract|async|pub|final) )*"
     r"(?:class|def|fn|func|function|interface|struct|enum|trait|impl|module|type)\s+[\w.<>(*]"
+)
+
+
+_DEFINES = (
+    r"\b(?:class|def|fn|func|function|interface|struct|enum|trait|type|module)\s+"
+    r"(?:\([^)]*\)\s*)?%s\b|^%s\s*(?::[^=]*)?=(?!=)"
 )
 
 
@@ -106,6 +113,8 @@ def grep_search(
         expression = re.compile(wanted if regex else re.escape(wanted))
     except re.error as error:
         raise ToolError(f"pattern: {error}") from None
+    name_of = re.escape(pattern)
+    defines = re.compile(_DEFINES % (name_of, name_of))
     shown: list[str] = []
     hits: list[list[Any]] = []
     matches = skipped = 0
@@ -117,9 +126,10 @@ def grep_search(
             skipped += 1
         elif found := _lines_with(expression, data, b"" if regex else wanted):
             matches += len(found)
-            hits.append([_plain(name), [number for number, _ in found[:20]]])
+            defined = [] if regex else [number for number, line in found if defines.search(line)]
+            hits.append([_plain(name), [number for number, _ in found[:20]], defined[:20]])
             room = max(0, MAX_MATCHES - len(shown))
-            shown += [f"{_plain(name)}:{number}: {line}" for number, line in found[:room]]
+            shown += [f"{_plain(name)}:{number}: {line.strip()}" for number, line in found[:room]]
     kept = _fit(shown)
     head = f"{matches} matching lines in {len(hits)} files"
     if matches > len(kept):
@@ -137,14 +147,22 @@ def _matches(name: str, glob: str) -> bool:
 def _lines_with(
     expression: re.Pattern[bytes], data: bytes, literal: bytes
 ) -> list[tuple[int, str]]:
-    """Return number and text of the lines that an expression is found in; `literal` is in all."""
-    if literal not in data:
-        return []
-    return [
-        (number, _cut(line.decode("utf-8", "replace").strip()))
-        for number, line in enumerate(data.split(b"\n"), 1)
-        if expression.search(line)
-    ]
+    """Return number and text of the lines that an expression is found in, or a text if given."""
+    if not literal:
+        lines = enumerate(data.split(b"\n"), 1)
+        return [(number, _shown(line)) for number, line in lines if expression.search(line)]
+    found, number, seen, place = [], 1, 0, data.find(literal)
+    while place >= 0:
+        number += data.count(b"\n", seen, place)
+        first, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)
+        seen = end if end >= 0 else len(data)
+        found.append((number, _shown(data[first:seen])))
+        place = data.find(literal, seen)
+    return found
+
+
+def _shown(line: bytes) -> str:
+    return _cut(line.decode("utf-8", "replace").rstrip())
 
 
 def outline(path: str) -> dict[str, Any]:

@@ -213,6 +213,10 @@ def test_no_socket_of_the_host_can_be_reached(sandbox: Sandbox, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("unchanged")
+def test_a_pipe_that_nobody_reads_ends_its_writer_without_a_word(sandbox: Sandbox) -> None:
+    assert shell(sandbox, "seq 1000000 | sort | head -n 1") == (0, "1\n")
+
+
 def test_a_flood_of_output_is_cut(sandbox: Sandbox) -> None:
     done = sandbox.run(["/bin/bash", "-c", "yes"])
     assert done.cut

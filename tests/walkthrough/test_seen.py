@@ -6,7 +6,6 @@ from typing import Any
 
 from swe_scaffold.diffs import unified_diff
 from swe_scaffold.metrics.places import Lines, Places
-from swe_scaffold.walkthrough.guide import names_in, rank
 from swe_scaffold.walkthrough.seen import gold_places, inspected, localise, reported_files
 
 
@@ -70,24 +69,3 @@ def test_a_report_names_files_with_lines_or_else_at_all() -> None:
     ]
     assert reported_files("Look at README.md and x/y.py.") == ["README.md", "x/y.py"]
     assert reported_files("Nothing, e.g. at all.") == []
-
-
-def test_what_is_quoted_or_a_path_comes_before_plain_words() -> None:
-    task = "Calling `load_config` in src/app/config.py raises KeyError for missing sections"
-    names = [name for name, _ in names_in(task)]
-    assert names[:2] == ["src/app/config.py", "load_config"]
-    assert names.index("KeyError") < names.index("missing")
-    assert "for" not in names
-    assert names_in("") == []
-
-
-def test_rare_names_count_more_and_tests_less() -> None:
-    found = {
-        "src/a.py": {"common": [1, 2], "rare_name": [7]},
-        "src/b.py": {"common": [1, 2, 3]},
-        "tests/test_a.py": {"common": [1], "rare_name": [3, 4]},
-    }
-    hits = rank(found, {"common": 4.0, "rare_name": 4.0})
-    assert [hit.path for hit in hits] == ["src/a.py", "src/b.py", "tests/test_a.py"]
-    assert hits[0].names[0] == "rare_name"
-    assert hits[0].lines == (7,)

@@ -69,7 +69,7 @@ def test_the_guide_finds_what_the_task_names(repo: Path, backend: str) -> None:
     assert info["sandbox"]["backend"] == backend
     assert info["repository"]["unchanged"] is True
     assert "1. `shop/prices.py:" in walked.report
-    assert "Entry points: pyproject.toml:4" in walked.report
+    assert "Entry points: pyproject.toml, line 4" in walked.report
     assert "shop/prices.py" in [file.path for file in inspected(walked.trajectory)]
     assert walked.trajectory["trajectory_format"] == "mini-swe-agent-1.1"
     assert "TOP-SECRET" not in json.dumps(walked.trajectory)
