@@ -3,6 +3,7 @@
 - `__init__.py`: `open_sandbox`, which chooses a way, tries it, and refuses where none holds.
 - `view.py`: what is seen, and the limits.
 - `bubblewrap.py`: namespaces.  `landlock.py`: where those are not to be had.
+- `calls.py`: system calls that are refused, in both.
 - `confine.py`: the program that puts on Landlock and seccomp; it is started on its own.
 - `trees.py`: a tree as one hash, before and after.
 
@@ -12,24 +13,29 @@ is named, a scratch folder that goes with them, and limits on time, memory, proc
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from swe_scaffold.errors import EnvironmentFailure, IntegrityError, UsageError
 from swe_scaffold.process import Dialogue, Finished, run_program
-from swe_scaffold.sandbox import bubblewrap, landlock
+from swe_scaffold.sandbox import bubblewrap, calls, landlock
 from swe_scaffold.sandbox.trees import Snapshot, take_snapshot
 from swe_scaffold.sandbox.view import Limits, View
 
 __all__ = ["Limits", "Sandbox", "Snapshot", "View", "open_sandbox", "take_snapshot"]
 
-_WAYS: dict[str, tuple[Callable[[], str], Callable[[View, Sequence[str]], list[str]]]] = {
+_Line = Callable[[View, Sequence[str], int], list[str]]
+
+_WAYS: dict[str, tuple[Callable[[], str], _Line]] = {
     "bwrap": (bubblewrap.refusal, bubblewrap.command_line),
     "landlock": (landlock.refusal, landlock.command_line),
 }
+_MOST_HIDDEN = 1000
 _HINT = "install bubblewrap (apt install bubblewrap), or use Linux 6.12 or later with Landlock"
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -63,7 +69,7 @@ class Sandbox:
 
     backend: str
     view: View
-    _line: Callable[[View, Sequence[str]], list[str]] = field(repr=False)
+    _line: _Line = field(repr=False)
 
     @property
     def mount(self) -> str:
@@ -78,15 +84,17 @@ class Sandbox:
         """
         limits = self.view.limits
         merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *command]
-        return run_program(
-            self._line(self.view, merged),
-            seconds=limits.seconds if seconds is None else seconds,
-            cwd=self.view.tree,
-            environment={**_ENVIRONMENT, **self.view.environment},
-            output_bytes=limits.output_bytes,
-            # Its scratch folder goes with it.
-            gentle=True,
-        )
+        with self._filter() as descriptor:
+            return run_program(
+                self._line(self.view, merged, descriptor),
+                seconds=limits.seconds if seconds is None else seconds,
+                cwd=self.view.tree,
+                environment={**_ENVIRONMENT, **self.view.environment},
+                output_bytes=limits.output_bytes,
+                # Its scratch folder goes with it.
+                gentle=True,
+                descriptors=(descriptor,),
+            )
 
     def converse(self, command: Sequence[str]) -> Dialogue:
         """Start a program that answers JSON values, one a line.
@@ -94,12 +102,28 @@ class Sandbox:
         Raises:
             EnvironmentFailure: The sandbox cannot be started.
         """
-        return Dialogue(
-            self._line(self.view, command),
-            environment={**_ENVIRONMENT, **self.view.environment},
-            cwd=self.view.tree,
-            gentle=True,
-        )
+        with self._filter() as descriptor:
+            return Dialogue(
+                self._line(self.view, command, descriptor),
+                environment={**_ENVIRONMENT, **self.view.environment},
+                cwd=self.view.tree,
+                gentle=True,
+                descriptors=(descriptor,),
+            )
+
+    def hiding(self, pipes: Sequence[str]) -> Sandbox:
+        """Return the same without these pipes of the tree, which somebody outside may read.
+
+        Raises:
+            EnvironmentFailure: There are too many.
+        """
+        if len(pipes) > _MOST_HIDDEN:
+            raise EnvironmentFailure(
+                f"has {len(pipes):,} named pipes, which a shell could write to",
+                where=str(self.view.tree),
+                hint="remove them, or do without a shell",
+            )
+        return replace(self, view=replace(self.view, hidden=tuple(pipes)))
 
     def facts(self) -> dict[str, Any]:
         """Return what a record says of the sandbox."""
@@ -116,6 +140,19 @@ class Sandbox:
                 "output_bytes": limits.output_bytes,
             },
         }
+
+    @contextlib.contextmanager
+    def _filter(self) -> Iterator[int]:
+        """Yield a descriptor from which the calls to refuse are read, once."""
+        program = calls.seccomp_program(namespaces=self.backend == "bwrap")
+        reading, writing = os.pipe()
+        try:
+            # A pipe holds all of it before anybody reads.
+            os.write(writing, program)
+            os.close(writing)
+            yield reading
+        finally:
+            os.close(reading)
 
 
 def open_sandbox(

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from swe_scaffold.sandbox import calls
 from swe_scaffold.sandbox.view import View
 
 MOUNT = "/repo"
@@ -17,11 +18,16 @@ def refusal() -> str:
     """Return why bubblewrap cannot be used here at all, or nothing."""
     missing = [name for name in ("bwrap", "prlimit") if not _find(name)]
     packages = {"bwrap": "bubblewrap", "prlimit": "util-linux"}
+    if not calls.is_known_architecture():
+        return "there is no table of this processor's system calls"
     return ", ".join(f"{packages[name]} is not installed" for name in missing)
 
 
-def command_line(view: View, command: Sequence[str]) -> list[str]:
-    """Return what runs a command so that it sees `view` and nothing else of this machine."""
+def command_line(view: View, command: Sequence[str], filter_at: int) -> list[str]:
+    """Return what runs a command so that it sees `view` and nothing else of this machine.
+
+    The program for seccomp is read from the descriptor `filter_at`.
+    """
     limits = view.limits
     line = [_find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
     line += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
@@ -33,7 +39,11 @@ def command_line(view: View, command: Sequence[str]) -> list[str]:
     # Root's identity outside is root's: bubblewrap leaves most of /proc/sys for it to write.
     line += ["--remount-ro", "/dev", "--remount-ro", "/proc", *size, "--tmpfs", "/tmp"]
     line += ["--bind" if view.writable else "--ro-bind", str(view.tree), MOUNT]
-    line += ["--remount-ro", "/", "--chdir", MOUNT, "--", *_limited(view)]
+    for path in view.hidden:
+        # A read-only mount does not keep anybody from writing into a pipe.
+        line += ["--ro-bind", "/dev/null", f"{MOUNT}/{path}"]
+    line += ["--remount-ro", "/", "--chdir", MOUNT, "--seccomp", str(filter_at)]
+    line += ["--", *_limited(view)]
     return [*line, *command]
 
 

@@ -32,7 +32,8 @@ class Limits:
 class View:
     """A tree, more that may be read, and limits; `writable` is for a copy nobody needs.
 
-    `environment` are variables beside the few that every program gets.
+    `environment` are variables beside the few that every program gets; `hidden` are pipes of the
+    tree, by their paths in it, that nobody may write to.
     """
 
     tree: Path
@@ -40,3 +41,4 @@ class View:
     limits: Limits
     writable: bool
     environment: Mapping[str, str]
+    hidden: tuple[str, ...] = ()
