@@ -49,6 +49,7 @@ def take_snapshot(root: Path) -> Snapshot:
         OSError: The folder itself cannot be listed.
     """
     top = os.fsencode(root)
+    prefix = top.rstrip(b"/") + b"/"
     os.scandir(top).close()
     entries: dict[bytes, bytes] = {}
     files = size = unread = 0
@@ -56,7 +57,7 @@ def take_snapshot(root: Path) -> Snapshot:
     waiting = [top]
     while waiting:
         path = waiting.pop()
-        name = os.path.relpath(path, top)
+        name = path[len(prefix) :] or b"."
         try:
             info = os.lstat(path)
             known = hashlib.sha256(f"{info.st_mode:o}\0".encode())

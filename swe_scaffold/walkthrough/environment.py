@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from swe_scaffold.errors import ConfigError
+from swe_scaffold.errors import ConfigError, EnvironmentFailure
 from swe_scaffold.git.program import git_environment
 from swe_scaffold.process import ChildFailed, Dialogue
 from swe_scaffold.sandbox import (
@@ -25,11 +25,14 @@ from swe_scaffold.sandbox import (
     python_folders,
     take_snapshot,
 )
+from swe_scaffold.terminal import show
 from swe_scaffold.walkthrough import toolbox
 from swe_scaffold.walkthrough.tools import BASH, REPORT, problem_of
 
 _START_SECONDS = 30.0
 _MOST_CHANGES = 20
+# The kernel takes no more as one argument than 128 KiB.
+_MOST_COMMAND = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class ReadOnlyEnvironment:
     Raises:
         ConfigError: There is no such key, or its value is of another type.
         UsageError: There is no such folder.
-        EnvironmentFailure: No sandbox works here.
+        EnvironmentFailure: No sandbox works here, or none for such a tree.
         IntegrityError: The sandbox let a write through.
     """
 
@@ -77,6 +80,7 @@ class ReadOnlyEnvironment:
         self._tools = Path(toolbox.__file__).resolve()
         self.sandbox = self._open()
         self.before: Snapshot = take_snapshot(self.repo)
+        self._keep_from_special_files()
         self.after: Snapshot | None = None
         self._dialogue: Dialogue | None = None
 
@@ -156,8 +160,20 @@ class ReadOnlyEnvironment:
                 processes=config.processes,
                 output_bytes=config.output_kib << 10,
             ),
-            environment=git_environment("safe.directory=*", "log.showSignature=false"),
+            environment=git_environment("safe.directory=*"),
         )
+
+    def _keep_from_special_files(self) -> None:
+        """See to it that nothing that stands in the tree leads out of it."""
+        if self.before.devices and self.sandbox.backend == "landlock":
+            first = show(os.fsdecode(self.before.devices[0]))
+            raise EnvironmentFailure(
+                f"has a device ({first}), which Landlock would let programs read",
+                where=str(self.repo),
+                hint="remove it, or install bubblewrap",
+            )
+        if self.before.pipes and self.config.allow_bash:
+            self.sandbox = self.sandbox.hiding([os.fsdecode(name) for name in self.before.pipes])
 
     def _call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         seconds = self.config.seconds
@@ -177,6 +193,8 @@ class ReadOnlyEnvironment:
         return output | {"hits": reply.get("hits", [])}
 
     def _shell(self, command: str) -> dict[str, Any]:
+        if "\0" in command or len(command.encode("utf-8", "replace")) > _MOST_COMMAND:
+            return _output(f"error: a command has no NUL, and {_MOST_COMMAND:,} bytes at most", 2)
         done = self.sandbox.run(["/bin/bash", "-c", command])
         text, note = done.stdout.decode("utf-8", "replace"), ""
         if done.timed_out:
