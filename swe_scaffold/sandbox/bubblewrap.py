@@ -32,12 +32,13 @@ def command_line(view: View, command: Sequence[str], filter_at: int) -> list[str
     line = [_find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
     line += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
     line += ["--ro-bind", "/usr", "/usr", *_system_folders()]
-    for path in (*_FILES, *map(str, view.readable)):
-        line += ["--ro-bind-try", path, path]
     size = ["--size", str(limits.file_bytes)]
     line += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/dev/shm"]
     # Root's identity outside is root's: bubblewrap leaves most of /proc/sys for it to write.
     line += ["--remount-ro", "/dev", "--remount-ro", "/proc", *size, "--tmpfs", "/tmp"]
+    # After that folder: some of them may lie in it.
+    for path in (*_FILES, *map(str, view.readable)):
+        line += ["--ro-bind-try", path, path]
     line += ["--bind" if view.writable else "--ro-bind", str(view.tree), MOUNT]
     for path in view.hidden:
         # A read-only mount does not keep anybody from writing into a pipe.

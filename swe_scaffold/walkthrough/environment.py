@@ -6,6 +6,7 @@ session ends by a call of `report` alone; nothing that a tool prints can end it.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -81,8 +82,8 @@ class ReadOnlyEnvironment:
         self.sandbox = self._open()
         self.before: Snapshot = take_snapshot(self.repo)
         self._keep_from_special_files()
+        self._dialogue: Dialogue | None = self._start_tools()
         self.after: Snapshot | None = None
-        self._dialogue: Dialogue | None = None
 
     def execute(self, action: Mapping[str, Any], cwd: str = "") -> dict[str, Any]:
         """Do what an action asks for: `tool` and `arguments`, or `command` for a shell.
@@ -175,12 +176,27 @@ class ReadOnlyEnvironment:
         if self.before.pipes and self.config.allow_bash:
             self.sandbox = self.sandbox.hiding([os.fsdecode(name) for name in self.before.pipes])
 
+    def _start_tools(self) -> Dialogue:
+        """Start the program that the tools are, and hear that it answers.
+
+        Raises:
+            EnvironmentFailure: It does not.
+        """
+        tools = self.sandbox.converse([_python(), "-I", "-S", str(self._tools)])
+        try:
+            tools.ask({"tool": "", "arguments": {}}, seconds=_START_SECONDS)
+        except ChildFailed as error:
+            raise EnvironmentFailure(
+                f"the tools do not start in the sandbox {self.sandbox.backend}: {error.message}",
+                where=str(self._tools),
+                hint="they need Python, and the memory to start it",
+            ) from None
+        return tools
+
     def _call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        seconds = self.config.seconds
         if self._dialogue is None:
-            command = [_python(), "-I", "-S", str(self._tools)]
-            self._dialogue = self.sandbox.converse(command)
-            seconds += _START_SECONDS
+            self._dialogue = self._start_tools()
+        seconds = self.config.seconds
         try:
             reply = self._dialogue.ask({"tool": name, "arguments": arguments}, seconds=seconds)
         except ChildFailed as error:
@@ -234,8 +250,8 @@ def _checked(values: Mapping[str, Any]) -> EnvironmentConfig:
         wanted = known[key]
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise ConfigError(f"is no {wanted.__name__}", where=where)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-            raise ConfigError("is not more than 0", where=where)
+        if wanted in (int, float) and not _is_amount(value):
+            raise ConfigError("is no finite number above 0", where=where)
     config = EnvironmentConfig(**values)
     if config.backend not in ("auto", "bwrap", "landlock"):
         raise ConfigError(
@@ -244,6 +260,10 @@ def _checked(values: Mapping[str, Any]) -> EnvironmentConfig:
             hint="auto, bwrap or landlock",
         )
     return config
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _as_dict(config: EnvironmentConfig) -> dict[str, Any]:

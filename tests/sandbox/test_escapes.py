@@ -221,7 +221,8 @@ keyctl, add_key = {"x86_64": (250, 248), "aarch64": (219, 217)}[platform.machine
 libc = ctypes.CDLL(None, use_errno=True)
 mine = libc.syscall(keyctl, 1, None), libc.syscall(add_key, b"user", b"token", b"SECRET", 6, -3)
 read = f"from ctypes import *; s = CDLL(None).syscall; t = b'user', b'token', 0"
-read += f"; k = s({keyctl}, 10, -3, *t); b = create_string_buffer(6); s({keyctl}, 11, k, b, 6); print(k, b.raw)"
+read += f"; k = s({keyctl}, 10, -3, *t); b = create_string_buffer(6)"
+read += f"; s({keyctl}, 11, k, b, 6); print(k, b.raw)"
 done = open_sandbox(Path(sys.argv[1]), backend=sys.argv[2]).run(["/usr/bin/python3", "-c", read])
 buffer = ctypes.create_string_buffer(6)
 libc.syscall(keyctl, 11, mine[1], buffer, 6)

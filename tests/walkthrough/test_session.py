@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swe_scaffold.errors import ConfigError, UsageError
+from swe_scaffold.errors import ConfigError, EnvironmentFailure, UsageError
 from swe_scaffold.sandbox import take_snapshot
 from swe_scaffold.walkthrough import Subject, explore
 from swe_scaffold.walkthrough.environment import ReadOnlyEnvironment
@@ -235,7 +235,11 @@ def test_the_folder_of_the_output_is_not_in_the_repository(repo: Path) -> None:
     [
         ({"wraper_args": []}, "environment.wraper_args: unknown key"),
         ({"allow_bash": "false"}, "environment.allow_bash: is no bool"),
-        ({"seconds": 0}, "environment.seconds: is not more than 0"),
+        ({"seconds": 0}, "environment.seconds: is no finite number above 0"),
+        ({"seconds": float("nan")}, "environment.seconds: is no finite number above 0"),
+        ({"seconds": float("inf")}, "environment.seconds: is no finite number above 0"),
+        ({"processes": -1}, "environment.processes: is no finite number above 0"),
+        ({"memory_mib": 64.0}, "environment.memory_mib: is no int"),
         ({"backend": "docker"}, "environment.backend: there is no 'docker'"),
     ],
 )
@@ -243,3 +247,8 @@ def test_a_misspelt_setting_is_refused(repo: Path, values: dict[str, Any], probl
     with pytest.raises(ConfigError) as failed:
         ReadOnlyEnvironment(repo=str(repo), **values)
     assert str(failed.value).startswith(problem)
+
+
+def test_tools_that_do_not_start_are_no_empty_repository(repo: Path, backend: str) -> None:
+    with pytest.raises(EnvironmentFailure, match=f"tools do not start in the sandbox {backend}"):
+        ReadOnlyEnvironment(repo=str(repo), backend=backend, memory_mib=12)
