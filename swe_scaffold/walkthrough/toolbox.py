@@ -245,7 +245,8 @@ def _text(path: str) -> str:
         raise ToolError(f"{_plain(path)} is a folder")
     data = _bytes(place)
     if data is None:
-        raise ToolError(f"{_plain(path)} is no regular file, or larger than {MAX_FILE >> 20} MiB")
+        most = MAX_FILE >> 20
+        raise ToolError(f"{_plain(path)} is no regular file, closed, or larger than {most} MiB")
     if b"\0" in data[:8192]:
         raise ToolError(f"{_plain(path)} is binary")
     return data.decode("utf-8", "replace").replace("\r\n", "\n")
