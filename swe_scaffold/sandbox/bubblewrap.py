@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,10 @@ from swe_scaffold.sandbox.view import View
 
 MOUNT = "/repo"
 _SYSTEM = ("bin", "sbin", "lib", "lib64", "lib32")
+# Where all memory is used, the kernel ends these processes before others; within, /proc is closed.
+_FIRST_TO_GO = (
+    *("/bin/sh", "-c", 'echo 1000 2>/dev/null >/proc/self/oom_score_adj; exec "$@"', "sh"),
+)
 _FILES = ("/etc/alternatives", "/etc/ld.so.cache")
 
 
@@ -29,7 +34,7 @@ def command_line(view: View, command: Sequence[str], filter_at: int) -> list[str
     The program for seccomp is read from the descriptor `filter_at`.
     """
     limits = view.limits
-    line = [_find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
+    line = [*_FIRST_TO_GO, _find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
     line += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
     line += ["--ro-bind", "/usr", "/usr", *_system_folders()]
     size = ["--size", str(limits.file_bytes)]
@@ -50,13 +55,15 @@ def command_line(view: View, command: Sequence[str], filter_at: int) -> list[str
 
 def _limited(view: View) -> list[str]:
     limits = view.limits
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
     # Inside: there the processes that are counted are the sandbox's alone.
     return [
         _find("prlimit"),
         f"--as={limits.memory_bytes}",
         f"--nproc={limits.processes}",
         f"--fsize={limits.file_bytes}",
-        "--core=0",
+        # With 1 no program of the host is started for one that crashes; with 0 it is.
+        f"--core={0 if most == 0 else 1}",
     ]
 
 

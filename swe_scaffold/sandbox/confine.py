@@ -64,6 +64,7 @@ def _become(request: dict[str, object], command: list[str], scratch: str) -> NoR
         calls = _read_calls(int(str(request["calls"])))
         os.environ.update(HOME=scratch, TMPDIR=scratch)
         os.chdir(str(request["folder"]))
+        _go_first()
         _limit(request)
         _drop_capabilities()
         _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
@@ -83,13 +84,22 @@ def _read_calls(descriptor: int) -> bytes:
         return stream.read()
 
 
+def _go_first() -> None:
+    """Have the kernel end this process before others where all memory is used."""
+    with contextlib.suppress(OSError):
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(score, b"1000")
+        os.close(score)
+
+
 def _limit(request: dict[str, object]) -> None:
     memory, processes, size = (
         int(str(request[key])) for key in ("memory_bytes", "processes", "file_bytes")
     )
     _lower(resource.RLIMIT_AS, memory)
     _lower(resource.RLIMIT_FSIZE, size)
-    _lower(resource.RLIMIT_CORE, 0)
+    # With 1 no program of the host is started for one that crashes; with 0 it is.
+    _lower(resource.RLIMIT_CORE, 1)
     # All of the user's threads count, not only those in here.
     _lower(resource.RLIMIT_NPROC, _threads_of_user() + processes)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,7 +79,10 @@ def shell(sandbox: Sandbox, command: str) -> tuple[int, str]:
 
 
 def left(name: str) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"swe-scaffold-*/{name}"))
+    """What is left of scratch folders on disk, which no TMPDIR of ours moves."""
+    return [
+        path for top in ("/tmp", "/var/tmp") for path in Path(top).glob(f"swe-scaffold-*/{name}")
+    ]
 
 
 def gone(word: str) -> bool:

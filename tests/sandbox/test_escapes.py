@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from swe_scaffold.sandbox import Sandbox, open_sandbox, take_snapshot
-from tests.sandbox.conftest import left, shell
+from tests.sandbox.conftest import gone, left, shell
 
 ROOT = Path(__file__).resolve().parents[2]
 # x86_64, aarch64; what each call is given beside its number.
@@ -54,7 +55,11 @@ CALLS: dict[str, tuple[int, int, str]] = {
     "socket_netlink": (41, 198, "16, 3, 0"),
     "socketpair_inet": (53, 199, "2, 1, 0, bytes(8)"),
     "kill": (62, 129, "PID, 9"),
+    "tkill": (200, 130, "PID, 9"),
+    "tgkill": (234, 131, "PID, PID, 9"),
+    "rt_sigqueueinfo": (129, 138, "PID, 9, b'\\x09' + bytes(7) + b'\\xff' * 4 + bytes(116)"),
 }
+SIGNALS = ("kill", "tkill", "tgkill", "rt_sigqueueinfo")
 TRY = """
 import ctypes, errno, fcntl, json, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -102,7 +107,7 @@ def test_calls_that_lead_out_are_refused(sandbox: Sandbox) -> None:
     assert found.keys() == calls.keys()
     # In namespaces the process outside is none at all.
     assert {name: said for name, said in found.items() if said not in ("EPERM", "ENOSYS")} == (
-        {"kill": "ESRCH"} if sandbox.backend == "bwrap" else {}
+        dict.fromkeys(SIGNALS, "ESRCH") if sandbox.backend == "bwrap" else {}
     )
 
 
@@ -211,6 +216,58 @@ def test_nothing_is_written_into_a_pipe_of_the_tree(sandbox: Sandbox, repo: Path
     finally:
         os.close(reading)
     assert shell(sandbox, "cat README.md") == (0, "# demo\n")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_crash_starts_no_program_of_the_host(sandbox: Sandbox) -> None:
+    # core(5): a limit of 0 does not keep the kernel from running what core_pattern names.
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    program = "import resource; print(*resource.getrlimit(resource.RLIMIT_CORE))"
+    assert python(sandbox, program) == (0, "0 0\n" if most == 0 else "1 1\n")
+    assert shell(sandbox, "kill -SEGV $$")[0] != 0
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_where_memory_ends_the_sandbox_goes_first(sandbox: Sandbox) -> None:
+    word = f"36{uuid.uuid4().int % 10**12:012}"
+    dialogue = sandbox.converse(["/bin/sh", "-c", f"sleep {word} & read line; echo 1; wait"])
+    try:
+        assert dialogue.ask({}, seconds=20) == 1
+        end, scores = time.monotonic() + 20, set[str]()
+        while not scores and time.monotonic() < end:
+            for folder in Path("/proc").glob("[0-9]*"):
+                with contextlib.suppress(OSError):
+                    if f"sleep\0{word}\0".encode() == (folder / "cmdline").read_bytes():
+                        scores.add((folder / "oom_score_adj").read_text())
+        assert scores == {"1000\n"}
+    finally:
+        dialogue.close()
+    assert gone(word)
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        # A child of its parent's: of whoever confines.
+        "import ctypes, os, time; s = ctypes.CDLL(None).syscall; n = {number};"
+        "s(n, 0x8011, 0, 0, 0, 0) or os.execlp('sleep', 'sleep', '3607.5')",
+        "import os; os.fork() or os.fork() or os.execlp('sleep', 'sleep', '3607.5')",
+        "import os; os.fork() or os.setsid() or os.setpgid(0, 0);"
+        "os.execlp('sleep', 'sleep', '3607.5')",
+    ],
+)
+def test_no_child_stays(sandbox: Sandbox, attempt: str) -> None:
+    number = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+    python(sandbox, attempt.format(number=number))
+    assert gone("3607.5")
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("command", ["kill -STOP $$", "kill -STOP -1; sleep 3607.25"])
+def test_what_has_stopped_is_ended_too(sandbox: Sandbox, command: str) -> None:
+    assert not sandbox.run(["/bin/bash", "-c", f"sleep 3607.25 & {command}"], seconds=1).ok
+    assert gone("3607.25")
 
 
 KEYS = """
