@@ -91,8 +91,7 @@ class Sandbox:
                 cwd=self.view.tree,
                 environment={**_ENVIRONMENT, **self.view.environment},
                 output_bytes=limits.output_bytes,
-                # Its scratch folder goes with it.
-                gentle=True,
+                gentle=self._is_gentle,
                 descriptors=(descriptor,),
             )
 
@@ -107,7 +106,7 @@ class Sandbox:
                 self._line(self.view, command, descriptor),
                 environment={**_ENVIRONMENT, **self.view.environment},
                 cwd=self.view.tree,
-                gentle=True,
+                gentle=self._is_gentle,
                 descriptors=(descriptor,),
             )
 
@@ -140,6 +139,12 @@ class Sandbox:
                 "output_bytes": limits.output_bytes,
             },
         }
+
+    @property
+    def _is_gentle(self) -> bool:
+        # `confine` removes its scratch folder. Whoever asks bubblewrap to end while it begins may
+        # be left with what it has begun; killed as a group, all of it ends.
+        return self.backend == "landlock"
 
     @contextlib.contextmanager
     def _filter(self) -> Iterator[int]:

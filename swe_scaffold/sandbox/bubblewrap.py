@@ -34,7 +34,8 @@ def command_line(view: View, command: Sequence[str], filter_at: int) -> list[str
     The program for seccomp is read from the descriptor `filter_at`.
     """
     limits = view.limits
-    line = [*_FIRST_TO_GO, _find("bwrap"), "--unshare-all", "--die-with-parent", "--new-session"]
+    # It is a session of its own already; one within would leave its group before it is bound to it.
+    line = [*_FIRST_TO_GO, _find("bwrap"), "--unshare-all", "--die-with-parent"]
     line += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"]
     line += ["--ro-bind", "/usr", "/usr", *_system_folders()]
     size = ["--size", str(limits.file_bytes)]

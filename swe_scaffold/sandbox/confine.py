@@ -3,9 +3,9 @@
     python -I -S confine.py REQUEST COMMAND ...
 
 REQUEST is a JSON object: `read` and `write` (folders and files), `files` (single files to read),
-`folder` (where to start), `calls` (a descriptor with the program of `calls` for seccomp), and
-`memory_bytes`, `processes`, `file_bytes`. There is no namespace for processes: none can leave the
-group it was started in, and what is left of it when the program ends is killed.
+`folder` (where to start), `calls` (a descriptor with the program of `calls` for seccomp), `parent`
+(who starts it), and `memory_bytes`, `processes`, `file_bytes`. There is no namespace for processes:
+none can leave the group it was started in, and what is left of it when the program ends is killed.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def abi() -> int:
 
 def main() -> NoReturn:
     """Be the program: prepare, start the command, wait for it, leave nothing behind."""
+    # Until it is known what is to be removed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     request, command = json.loads(sys.argv[1]), sys.argv[2:]
     scratch = tempfile.mkdtemp(prefix="swe-scaffold-")
     try:
@@ -47,6 +49,9 @@ def main() -> NoReturn:
         # Whoever started this may die: then so does this, and with it the group.
         _check(_libc.prctl(_SET_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0), "death signal")
         signal.signal(signal.SIGTERM, lambda *_: _leave(scratch, 128 + signal.SIGTERM))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        if os.getppid() != request["parent"]:
+            _leave(scratch, 128 + signal.SIGTERM)
         child = os.fork()
         if child == 0:
             _become(request, command, scratch)

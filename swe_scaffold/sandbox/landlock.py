@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def command_line(view: View, command: Sequence[str], filter_at: int) -> list[str
         "write": [tree] if view.writable else [],
         "folder": tree,
         "calls": filter_at,
+        "parent": os.getpid(),
         "memory_bytes": limits.memory_bytes,
         "processes": limits.processes,
         "file_bytes": limits.file_bytes,

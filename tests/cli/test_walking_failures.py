@@ -21,7 +21,6 @@ import pytest
 
 from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import open_sandbox, take_snapshot
-from swe_scaffold.walkthrough import toolbox
 from swe_scaffold.walkthrough.seen import steps_of
 from tests.cli.conftest import ROOT, Done, Run, python_command
 from tests.prediction.chat_server import ChatServer, Handler, Seen, serving
@@ -196,7 +195,10 @@ def test_a_walkthrough_stopped_in_a_command(
     except EnvironmentFailure as error:
         pytest.skip(str(error))
     mark = f"mark-{uuid.uuid4().hex}"
-    hang = f"touch $HOME/{mark}; (setsid sleep 3605.25 &); trap '' TERM INT HUP; sleep 3605.5"
+    # Numbers that no other test's processes have.
+    words = [f"36{uuid.uuid4().int % 10**12:012}" for _ in range(2)]
+    hang = f"touch $HOME/{mark}; (setsid sleep {words[0]} &); trap '' TERM INT HUP;"
+    hang += f" sleep {words[1]}"
 
     def behave(handler: Handler, request: Seen, before: int) -> None:
         first = len(request.body["messages"]) == 2
@@ -210,7 +212,7 @@ def test_a_walkthrough_stopped_in_a_command(
             python_command("walkthrough", repo, *options), cwd=folder, stderr=subprocess.PIPE
         )
         end = time.monotonic() + 60
-        while time.monotonic() < end and not (alive("3605.5") and alive("3605.25")):
+        while time.monotonic() < end and not all(map(alive, words)):
             time.sleep(0.05)
         child.send_signal(number)
         _, err = child.communicate(timeout=60)
@@ -222,9 +224,7 @@ def test_a_walkthrough_stopped_in_a_command(
         assert err.count(b"error: ") == 1
         kept(folder)
     assert b"Traceback" not in err
-    assert gone("3605.5")
-    assert gone("3605.25")
-    assert gone(str(Path(toolbox.__file__)))
+    assert all(map(gone, words))
     assert not left(mark)
     found = json.loads((folder / "o/walkthrough.traj.json").read_text())
     assert "apply_discount" in steps_of(found)[0].output

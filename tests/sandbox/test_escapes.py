@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import Sandbox, open_sandbox, take_snapshot
 from tests.sandbox.conftest import gone, left, shell
 
@@ -216,6 +217,8 @@ def test_nothing_is_written_into_a_pipe_of_the_tree(sandbox: Sandbox, repo: Path
     finally:
         os.close(reading)
     assert shell(sandbox, "cat README.md") == (0, "# demo\n")
+    with pytest.raises(EnvironmentFailure, match="has 1,001 named pipes"):
+        sandbox.hiding(["pipe"] * 1001)
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -268,6 +271,21 @@ def test_no_child_stays(sandbox: Sandbox, attempt: str) -> None:
 def test_what_has_stopped_is_ended_too(sandbox: Sandbox, command: str) -> None:
     assert not sandbox.run(["/bin/bash", "-c", f"sleep 3607.25 & {command}"], seconds=1).ok
     assert gone("3607.25")
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_what_is_ended_while_it_begins(
+    backend: str, repo: Path, tmp_path: Path
+) -> None:
+    """Whenever a sandbox is ended, from its first millisecond on, all of it ends."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    sandbox = open_sandbox(repo, backend=backend, environment={"TMPDIR": str(scratch)})
+    word = f"36{uuid.uuid4().int % 10**12:012}"
+    for number in range(100):
+        assert sandbox.run(["/bin/sleep", word], seconds=number * 0.0006).timed_out
+    assert gone(word)
+    assert list(scratch.iterdir()) == []
 
 
 KEYS = """
