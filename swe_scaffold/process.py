@@ -28,7 +28,8 @@ from swe_scaffold.errors import EnvironmentFailure, ScaffoldError
 
 MIB = 1 << 20
 _READ_BYTES = 64 * 1024
-_GRACE_SECONDS = 2.0
+# For one that is asked to end: removing what it made may take a while.
+_GRACE_SECONDS = 20.0
 
 
 class ChildFailed(ScaffoldError):
@@ -66,6 +67,7 @@ def run_program(  # noqa: PLR0913 one argument per limit
     output_bytes: int = 64 * MIB,
     memory_bytes: int | None = None,
     gentle: bool = False,
+    descriptors: Sequence[int] = (),
 ) -> Finished:
     """Run a program to its end, without a shell, in a process group that does not outlive it.
 
@@ -78,6 +80,7 @@ def run_program(  # noqa: PLR0913 one argument per limit
         output_bytes: Most bytes of each stream; a program that writes more is killed.
         memory_bytes: Most address space of each of its processes; None sets no limit.
         gentle: Whether it is asked to end, and has a moment to tidy up, before it is killed.
+        descriptors: Open ones that it inherits beside its streams.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -94,6 +97,7 @@ def run_program(  # noqa: PLR0913 one argument per limit
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=descriptors,
         )
     except OSError as error:
         message = f"cannot be started: {(error.strerror or str(error)).lower()}"
@@ -166,6 +170,7 @@ class Dialogue:
         reply_bytes: Longest reply.
         end: What it means that the program ends without a reply.
         gentle: As `run_program` has it.
+        descriptors: As `run_program` has it.
 
     Raises:
         EnvironmentFailure: It cannot be started.
@@ -180,6 +185,7 @@ class Dialogue:
         reply_bytes: int = 64 * MIB,
         end: str = "it ended",
         gentle: bool = False,
+        descriptors: Sequence[int] = (),
     ) -> None:
         self._reply_bytes, self._ended = reply_bytes, end
         try:
@@ -192,6 +198,7 @@ class Dialogue:
                 env=dict(environment),
                 # Ctrl-C at the terminal is this process's to answer.
                 start_new_session=True,
+                pass_fds=descriptors,
             )
         except OSError as error:
             message = f"cannot be started: {(error.strerror or str(error)).lower()}"

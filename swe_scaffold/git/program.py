@@ -20,6 +20,11 @@ _SETTINGS = (
     "protocol.ext.allow=never",
     "safe.bareRepository=explicit",
     "submodule.recurse=false",
+    # A form that tells signatures runs a program; so does a submodule's difference.
+    "format.pretty=medium",
+    "log.showSignature=false",
+    "diff.submodule=short",
+    "advice.graftFileDeprecated=false",
     # A commit-graph file could tell other parents than the commits themselves.
     "core.commitGraph=false",
     # Packs are mapped in windows, so that the limit on memory holds for large clones too.

@@ -3,6 +3,7 @@
 - `__init__.py`: `open_sandbox`, which chooses a way, tries it, and refuses where none holds.
 - `view.py`: what is seen, and the limits.
 - `bubblewrap.py`: namespaces.  `landlock.py`: where those are not to be had.
+- `calls.py`: system calls that are refused, in both.
 - `confine.py`: the program that puts on Landlock and seccomp; it is started on its own.
 - `trees.py`: a tree as one hash, before and after.
 
@@ -12,24 +13,29 @@ is named, a scratch folder that goes with them, and limits on time, memory, proc
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from swe_scaffold.errors import EnvironmentFailure, IntegrityError, UsageError
 from swe_scaffold.process import Dialogue, Finished, run_program
-from swe_scaffold.sandbox import bubblewrap, landlock
+from swe_scaffold.sandbox import bubblewrap, calls, landlock
 from swe_scaffold.sandbox.trees import Snapshot, take_snapshot
 from swe_scaffold.sandbox.view import Limits, Mount, View
 
 __all__ = ["Limits", "Mount", "Sandbox", "Snapshot", "View", "open_sandbox", "take_snapshot"]
 
-_WAYS: dict[str, tuple[Callable[[], str], Callable[[View, Sequence[str]], list[str]]]] = {
+_Line = Callable[[View, Sequence[str], int], list[str]]
+
+_WAYS: dict[str, tuple[Callable[[], str], _Line]] = {
     "bwrap": (bubblewrap.refusal, bubblewrap.command_line),
     "landlock": (landlock.refusal, landlock.command_line),
 }
+_MOST_HIDDEN = 1000
 _HINT = "install bubblewrap (apt install bubblewrap), or use Linux 6.12 or later with Landlock"
 _ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -63,7 +69,7 @@ class Sandbox:
 
     backend: str
     view: View
-    _line: Callable[[View, Sequence[str]], list[str]] = field(repr=False)
+    _line: _Line = field(repr=False)
 
     @property
     def mount(self) -> str:
@@ -78,15 +84,16 @@ class Sandbox:
         """
         limits = self.view.limits
         merged = ["/bin/sh", "-c", 'exec "$@" 2>&1', "sh", *command]
-        return run_program(
-            self._line(self.view, merged),
-            seconds=limits.seconds if seconds is None else seconds,
-            cwd=self.view.tree,
-            environment={**_ENVIRONMENT, **self.view.environment},
-            output_bytes=limits.output_bytes,
-            # Its scratch folder goes with it.
-            gentle=True,
-        )
+        with self._filter() as descriptor:
+            return run_program(
+                self._line(self.view, merged, descriptor),
+                seconds=limits.seconds if seconds is None else seconds,
+                cwd=self.view.tree,
+                environment={**_ENVIRONMENT, **self.view.environment},
+                output_bytes=limits.output_bytes,
+                gentle=self._is_gentle,
+                descriptors=(descriptor,),
+            )
 
     def converse(self, command: Sequence[str]) -> Dialogue:
         """Start a program that answers JSON values, one a line.
@@ -94,12 +101,28 @@ class Sandbox:
         Raises:
             EnvironmentFailure: The sandbox cannot be started.
         """
-        return Dialogue(
-            self._line(self.view, command),
-            environment={**_ENVIRONMENT, **self.view.environment},
-            cwd=self.view.tree,
-            gentle=True,
-        )
+        with self._filter() as descriptor:
+            return Dialogue(
+                self._line(self.view, command, descriptor),
+                environment={**_ENVIRONMENT, **self.view.environment},
+                cwd=self.view.tree,
+                gentle=self._is_gentle,
+                descriptors=(descriptor,),
+            )
+
+    def hiding(self, pipes: Sequence[str]) -> Sandbox:
+        """Return the same without pipes or sockets of the tree, which somebody outside may read.
+
+        Raises:
+            EnvironmentFailure: There are too many.
+        """
+        if len(pipes) > _MOST_HIDDEN:
+            raise EnvironmentFailure(
+                f"has {len(pipes):,} pipes and sockets, which a program could write to",
+                where=str(self.view.tree),
+                hint="remove them, or do without a shell",
+            )
+        return replace(self, view=replace(self.view, hidden=tuple(pipes)))
 
     def facts(self) -> dict[str, Any]:
         """Return what a record says of the sandbox."""
@@ -117,8 +140,29 @@ class Sandbox:
             },
         }
 
+    @property
+    def _is_gentle(self) -> bool:
+        # `confine` removes its scratch folder. Whoever asks bubblewrap to end while it begins may
+        # be left with what it has begun; killed as a group, all of it ends.
+        return self.backend == "landlock"
 
-def open_sandbox(
+    @contextlib.contextmanager
+    def _filter(self) -> Iterator[int]:
+        """Yield a descriptor from which the calls to refuse are read, once."""
+        program = calls.seccomp_program(
+            namespaces=self.backend == "bwrap", interactive=self.view.interactive
+        )
+        reading, writing = os.pipe()
+        try:
+            # A pipe holds all of it before anybody reads.
+            os.write(writing, program)
+            os.close(writing)
+            yield reading
+        finally:
+            os.close(reading)
+
+
+def open_sandbox(  # noqa: PLR0913 one argument per freedom
     tree: Path,
     *,
     backend: str = "auto",
@@ -127,6 +171,7 @@ def open_sandbox(
     writable: bool = False,
     environment: Mapping[str, str] | None = None,
     mounts: Sequence[Mount] = (),
+    interactive: bool = False,
 ) -> Sandbox:
     """Choose a sandbox that works here, and see to it that the tree cannot be written in it.
 
@@ -138,6 +183,8 @@ def open_sandbox(
         writable: For a copy of a tree: programs may change it, and nothing else.
         environment: More variables for the programs.
         mounts: More files and folders, at other places than here; bubblewrap alone can do that.
+        interactive: Allow sockets in a network that the sandbox has alone, and terminals of its
+            own; under Landlock there are neither.
 
     Raises:
         UsageError: There is no such folder.
@@ -151,7 +198,13 @@ def open_sandbox(
     if not tree.is_dir():
         raise UsageError("is not a folder", where=str(tree))
     view = View(
-        tree, tuple(readable), limits or Limits(), writable, environment or {}, tuple(mounts)
+        tree,
+        tuple(readable),
+        limits or Limits(),
+        writable,
+        environment or {},
+        tuple(mounts),
+        interactive=interactive,
     )
     refusals = []
     if backend not in ("auto", *_WAYS):

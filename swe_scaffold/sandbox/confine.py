@@ -3,20 +3,18 @@
     python -I -S confine.py REQUEST COMMAND ...
 
 REQUEST is a JSON object: `read` and `write` (folders and files), `files` (single files to read),
-`folder` (where to start), and `memory_bytes`, `processes`, `file_bytes`. What Landlock knows
-nothing of, seccomp refuses: changing modes, owners, times, flags and extended attributes, sockets,
-mounts and namespaces, tracing, io_uring. There is no namespace for processes: none can leave the
-group it was started in, and what is left of it when the program ends is killed.
+`folder` (where to start), `calls` (a descriptor with the program of `calls` for seccomp), `parent`
+(who starts it), and `memory_bytes`, `processes`, `file_bytes`. There is no namespace for processes:
+none can leave the group it was started in, and what is left of it when the program ends is killed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
-import platform
 import resource
-import shutil
 import signal
 import stat
 import struct
@@ -31,79 +29,6 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
 _MAKE_CHAR, _MAKE_BLOCK, _IOCTL = 1 << 6, 1 << 11, 1 << 15
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _SET_SUBREAPER, _SET_DEATH_SIGNAL = 38, 22, 36, 1
 _DROP_BOUNDING, _CAPABILITIES = 24, 64
-_KILL, _ALLOW, _REFUSE, _IGNORE = 0x80000000, 0x7FFF0000, 0x00050001, 0x00050000
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_AF_UNIX = 1
-
-# Numbers of system calls: x86_64, aarch64; None where an architecture has none.
-_REFUSED: dict[str, tuple[int | None, int | None]] = {
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "mount_setattr": (442, 442),
-    "bpf": (321, 280),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "perf_event_open": (298, 241),
-    "kcmp": (312, 272),
-    "init_module": (175, 105),
-    "delete_module": (176, 106),
-    "finit_module": (313, 273),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "userfaultfd": (323, 282),
-    "name_to_handle_at": (303, 264),
-    "open_by_handle_at": (304, 265),
-    "chmod": (90, None),
-    "fchmod": (91, 52),
-    "fchmodat": (268, 53),
-    "fchmodat2": (452, 452),
-    "chown": (92, None),
-    "fchown": (93, 55),
-    "lchown": (94, None),
-    "fchownat": (260, 54),
-    "utime": (132, None),
-    "utimes": (235, None),
-    "futimesat": (261, None),
-    "utimensat": (280, 88),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
-    "setxattrat": (463, 463),
-    "removexattrat": (466, 466),
-    "file_setattr": (469, 469),
-    "socket": (41, 198),
-}
-# Asked for by programs that then work well without it; their group is how they are killed.
-_IGNORED = {"setsid": (112, 157), "setpgid": (109, 154)}
-# Requests of `ioctl` that change an inode through a descriptor opened for reading: flags (chattr),
-# projects, versions, verity, encryption; the last writes into the terminal.
-_REFUSED_REQUESTS = (
-    *(0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602),
-    *(0x40806685, 0x400C6615, 0x800C6613, 0x5412),
-)
-_IOCTL_CALL = (16, 29)
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E, 53), "aarch64": (1, 0xC00000B7, 199)}
-# Calls of the 32-bit kind within x86_64 begin here.
-_X32 = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -113,13 +38,10 @@ def abi() -> int:
     return max(0, int(_libc.syscall(_CREATE, None, 0, 1)))
 
 
-def is_known_architecture() -> bool:
-    """Whether there is a table of this processor's system calls."""
-    return platform.machine() in _ARCHITECTURES
-
-
 def main() -> NoReturn:
     """Be the program: prepare, start the command, wait for it, leave nothing behind."""
+    # Until it is known what is to be removed.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     request, command = json.loads(sys.argv[1]), sys.argv[2:]
     scratch = tempfile.mkdtemp(prefix="swe-scaffold-")
     try:
@@ -127,6 +49,9 @@ def main() -> NoReturn:
         # Whoever started this may die: then so does this, and with it the group.
         _check(_libc.prctl(_SET_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0), "death signal")
         signal.signal(signal.SIGTERM, lambda *_: _leave(scratch, 128 + signal.SIGTERM))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        if os.getppid() != request["parent"]:
+            _leave(scratch, 128 + signal.SIGTERM)
         child = os.fork()
         if child == 0:
             _become(request, command, scratch)
@@ -143,20 +68,35 @@ def _become(request: dict[str, object], command: list[str], scratch: str) -> NoR
         # Python ignores two of them, and what is ignored stays so in the program.
         for number in (signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        calls = _read_calls(int(str(request["calls"])))
         os.environ.update(HOME=scratch, TMPDIR=scratch)
         os.chdir(str(request["folder"]))
+        _go_first()
         _limit(request)
         _drop_capabilities()
         _check(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
         ruleset = _ruleset(request, scratch)
         _check(_libc.syscall(_RESTRICT, ruleset, 0), "landlock")
         os.close(ruleset)
-        _filter_calls()
+        _filter_calls(calls)
         os.execvp(command[0], command)
     except OSError as error:
         sys.stderr.write(f"confine: {error}\n")
     finally:
         os._exit(126)
+
+
+def _read_calls(descriptor: int) -> bytes:
+    with open(descriptor, "rb") as stream:
+        return stream.read()
+
+
+def _go_first() -> None:
+    """Have the kernel end this process before others where all memory is used."""
+    with contextlib.suppress(OSError):
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(score, b"1000")
+        os.close(score)
 
 
 def _limit(request: dict[str, object]) -> None:
@@ -165,7 +105,8 @@ def _limit(request: dict[str, object]) -> None:
     )
     _lower(resource.RLIMIT_AS, memory)
     _lower(resource.RLIMIT_FSIZE, size)
-    _lower(resource.RLIMIT_CORE, 0)
+    # With 1 no program of the host is started for one that crashes; with 0 it is.
+    _lower(resource.RLIMIT_CORE, 1)
     # All of the user's threads count, not only those in here.
     _lower(resource.RLIMIT_NPROC, _threads_of_user() + processes)
 
@@ -229,33 +170,12 @@ def _paths(request: dict[str, object], key: str) -> list[str]:
     return [str(path) for path in found] if isinstance(found, list) else []
 
 
-def _filter_calls() -> None:
-    """Have the kernel refuse what `_REFUSED` lists, from here on and in all children."""
-    column, audit, socketpair = _ARCHITECTURES[platform.machine()]
-    refused = [numbers[column] for numbers in _REFUSED.values()]
-    program = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, audit), (_RETURN, 0, 0, _KILL), (_LOAD, 0, 0, 0)]
-    if column == 0:
-        program += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
-    for number in refused:
-        if number is not None:
-            program += _refuse_if(number)
-    for numbers in _IGNORED.values():
-        program += [(_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _IGNORE)]
-    requests = [line for value in _REFUSED_REQUESTS for line in _refuse_if(value)]
-    # Beyond the jump the number of the call is no longer at hand: what is no such request may.
-    program += [(_EQUAL, 0, len(requests) + 2, _IOCTL_CALL[column]), (_LOAD, 0, 0, 24), *requests]
-    program += [(_RETURN, 0, 0, _ALLOW)]
-    # A pair of sockets reaches nobody else, if it is of the kind for this machine.
-    program += [(_EQUAL, 1, 0, socketpair), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, 16)]
-    program += [(_EQUAL, 0, 1, _AF_UNIX), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
-    code = b"".join(struct.pack("=HBBI", *line) for line in program)
-    held = ctypes.create_string_buffer(code, len(code))
-    pointer = struct.pack("=Hxxxxxx", len(program)) + struct.pack("=Q", ctypes.addressof(held))
+def _filter_calls(program: bytes) -> None:
+    """Have the kernel refuse calls, from here on and in all children."""
+    held = ctypes.create_string_buffer(program, len(program))
+    pointer = struct.pack("=Hxxxxxx", len(program) // 8)
+    pointer += struct.pack("=Q", ctypes.addressof(held))
     _check(_libc.prctl(_SET_SECCOMP, 2, pointer, 0, 0), "seccomp")
-
-
-def _refuse_if(value: int) -> list[tuple[int, int, int, int]]:
-    return [(_EQUAL, 0, 1, value), (_RETURN, 0, 0, _REFUSE)]
 
 
 def _leave(scratch: str, code: int) -> NoReturn:
@@ -270,8 +190,36 @@ def _leave(scratch: str, code: int) -> NoReturn:
             os.waitpid(-1, 0)
         except ChildProcessError:
             break
-    shutil.rmtree(scratch, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        _remove(scratch)
     os._exit(code)
+
+
+def _remove(scratch: str) -> None:
+    """Remove a folder, however deep it is and whatever its folders forbid."""
+    top = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    while names := os.listdir(top):
+        for name in names:
+            if not _unlinked(name, top):
+                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+                for deeper in os.listdir(inner):
+                    if not _unlinked(deeper, inner):
+                        new = os.urandom(16).hex()
+                        os.rename(deeper, new, src_dir_fd=inner, dst_dir_fd=top)
+                os.close(inner)
+                os.rmdir(name, dir_fd=top)
+    os.close(top)
+    os.rmdir(scratch)
+
+
+def _unlinked(name: str, folder: int) -> bool:
+    """Remove what is no folder; make one ready to be emptied."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except IsADirectoryError:
+        os.chmod(name, 0o700, dir_fd=folder)
+        return False
+    return True
 
 
 def _exit_code(status: int) -> int:

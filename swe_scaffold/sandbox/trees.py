@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _CHUNK = 1 << 20
+_ZEROS = bytes(_CHUNK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +23,18 @@ class Snapshot:
         files: Regular files.
         size: Bytes of them.
         unread: Entries that could not be read; that they are there counts, not what is in them.
+        pipes: Named pipes.
+        sockets: Unix sockets.
+        devices: Devices.
     """
 
     sha256: str
     files: int
     size: int
     unread: int
+    pipes: tuple[bytes, ...]
+    sockets: tuple[bytes, ...]
+    devices: tuple[bytes, ...]
     entries: Mapping[bytes, bytes] = field(repr=False)
 
     def changes(self, later: Snapshot) -> list[str]:
@@ -43,12 +51,15 @@ def take_snapshot(root: Path) -> Snapshot:
         OSError: The folder itself cannot be listed.
     """
     top = os.fsencode(root)
+    prefix = top.rstrip(b"/") + b"/"
     os.scandir(top).close()
     entries: dict[bytes, bytes] = {}
     files = size = unread = 0
+    pipes, sockets, devices = [], [], []
     waiting = [top]
     while waiting:
         path = waiting.pop()
+        name = path[len(prefix) :] or b"."
         try:
             info = os.lstat(path)
             known = hashlib.sha256(f"{info.st_mode:o}\0".encode())
@@ -60,24 +71,64 @@ def take_snapshot(root: Path) -> Snapshot:
             elif stat.S_ISREG(info.st_mode):
                 files += 1
                 size += _read(path, known)
+            elif stat.S_ISFIFO(info.st_mode):
+                pipes.append(name)
+            elif stat.S_ISSOCK(info.st_mode):
+                sockets.append(name)
+            elif info.st_rdev:
+                devices.append(name)
         except OSError as error:
             unread += 1
             known = hashlib.sha256(f"unread {error.errno}".encode())
-        entries[os.path.relpath(path, top)] = known.digest()
+        entries[name] = known.digest()
     whole = hashlib.sha256()
     for name in sorted(entries):
         whole.update(len(name).to_bytes(8, "big") + name + entries[name])
-    return Snapshot(whole.hexdigest(), files, size, unread, entries)
+    return Snapshot(
+        sha256=whole.hexdigest(),
+        files=files,
+        size=size,
+        unread=unread,
+        pipes=tuple(sorted(pipes)),
+        sockets=tuple(sorted(sockets)),
+        devices=tuple(sorted(devices)),
+        entries=entries,
+    )
 
 
 def _read(path: bytes, known: hashlib._Hash) -> int:
+    """Add what a file holds, and return its size; a mebibyte of zeros is told by its absence."""
     # What is a regular file now may be a pipe when it is opened.
     place = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    size = 0
+    offset = 0
     try:
-        while chunk := os.read(place, _CHUNK):
+        while chunk := _chunk(place, offset):
+            if chunk == _ZEROS:
+                offset = _next_data(place, offset + _CHUNK)
+                continue
+            known.update(offset.to_bytes(8, "big"))
             known.update(chunk)
-            size += len(chunk)
+            offset += len(chunk)
     finally:
         os.close(place)
-    return size
+    known.update(offset.to_bytes(8, "big"))
+    return offset
+
+
+def _chunk(place: int, offset: int) -> bytes:
+    chunk = os.pread(place, _CHUNK, offset)
+    while 0 < len(chunk) < _CHUNK and (
+        more := os.pread(place, _CHUNK - len(chunk), offset + len(chunk))
+    ):
+        chunk += more
+    return chunk
+
+
+def _next_data(place: int, offset: int) -> int:
+    """Return where to read on: a file may have a hole that would take days to read."""
+    end = os.fstat(place).st_size
+    try:
+        data = os.lseek(place, offset, os.SEEK_DATA)
+    except OSError as error:
+        data = end if error.errno == errno.ENXIO else offset
+    return max(offset, min(data, end) // _CHUNK * _CHUNK)

@@ -41,7 +41,9 @@ class Mount:
 class View:
     """A tree, more that may be read, and limits; `writable` is for a copy nobody needs.
 
-    `environment` are variables beside the few that every program gets.
+    `environment` are variables beside the few that every program gets; `hidden` are pipes of the
+    tree, by their paths in it, that nobody may write to; `interactive` allows sockets and
+    terminals where there are namespaces.
     """
 
     tree: Path
@@ -50,3 +52,5 @@ class View:
     writable: bool
     environment: Mapping[str, str]
     mounts: tuple[Mount, ...] = ()
+    hidden: tuple[str, ...] = ()
+    interactive: bool = False

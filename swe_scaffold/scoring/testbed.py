@@ -86,6 +86,8 @@ class Bench:
                 output_bytes=_OUTPUT_BYTES,
             ),
             writable=True,
+            # Tests of servers talk to themselves, those of terminals have one.
+            interactive=True,
             environment={
                 "PATH": programs,
                 "PYTHONHASHSEED": "0",

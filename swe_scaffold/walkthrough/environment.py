@@ -6,6 +6,7 @@ session ends by a call of `report` alone; nothing that a tool prints can end it.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from swe_scaffold.errors import ConfigError
+from swe_scaffold.errors import ConfigError, EnvironmentFailure
 from swe_scaffold.git.program import git_environment
 from swe_scaffold.process import ChildFailed, Dialogue
 from swe_scaffold.sandbox import (
@@ -25,11 +26,14 @@ from swe_scaffold.sandbox import (
     python_folders,
     take_snapshot,
 )
+from swe_scaffold.terminal import show
 from swe_scaffold.walkthrough import toolbox
 from swe_scaffold.walkthrough.tools import BASH, REPORT, problem_of
 
 _START_SECONDS = 30.0
 _MOST_CHANGES = 20
+# The kernel takes no more as one argument than 128 KiB.
+_MOST_COMMAND = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class ReadOnlyEnvironment:
     Raises:
         ConfigError: There is no such key, or its value is of another type.
         UsageError: There is no such folder.
-        EnvironmentFailure: No sandbox works here.
+        EnvironmentFailure: No sandbox works here, or none for such a tree.
         IntegrityError: The sandbox let a write through.
     """
 
@@ -77,8 +81,9 @@ class ReadOnlyEnvironment:
         self._tools = Path(toolbox.__file__).resolve()
         self.sandbox = self._open()
         self.before: Snapshot = take_snapshot(self.repo)
+        self._keep_from_special_files()
+        self._dialogue: Dialogue | None = self._start_tools()
         self.after: Snapshot | None = None
-        self._dialogue: Dialogue | None = None
 
     def execute(self, action: Mapping[str, Any], cwd: str = "") -> dict[str, Any]:
         """Do what an action asks for: `tool` and `arguments`, or `command` for a shell.
@@ -147,15 +152,42 @@ class ReadOnlyEnvironment:
                 processes=config.processes,
                 output_bytes=config.output_kib << 10,
             ),
-            environment=git_environment("safe.directory=*", "log.showSignature=false"),
+            environment=git_environment("safe.directory=*"),
         )
 
+    def _keep_from_special_files(self) -> None:
+        """See to it that nothing that stands in the tree leads out of it."""
+        if self.before.devices and self.sandbox.backend == "landlock":
+            first = show(os.fsdecode(self.before.devices[0]))
+            raise EnvironmentFailure(
+                f"has a device ({first}), which Landlock would let programs read",
+                where=str(self.repo),
+                hint="remove it, or install bubblewrap",
+            )
+        if self.before.pipes and self.config.allow_bash:
+            self.sandbox = self.sandbox.hiding([os.fsdecode(name) for name in self.before.pipes])
+
+    def _start_tools(self) -> Dialogue:
+        """Start the program that the tools are, and hear that it answers.
+
+        Raises:
+            EnvironmentFailure: It does not.
+        """
+        tools = self.sandbox.converse([_python(), "-I", "-S", str(self._tools)])
+        try:
+            tools.ask({"tool": "", "arguments": {}}, seconds=_START_SECONDS)
+        except ChildFailed as error:
+            raise EnvironmentFailure(
+                f"the tools do not start in the sandbox {self.sandbox.backend}: {error.message}",
+                where=str(self._tools),
+                hint="they need Python, and the memory to start it",
+            ) from None
+        return tools
+
     def _call(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        seconds = self.config.seconds
         if self._dialogue is None:
-            command = [_python(), "-I", "-S", str(self._tools)]
-            self._dialogue = self.sandbox.converse(command)
-            seconds += _START_SECONDS
+            self._dialogue = self._start_tools()
+        seconds = self.config.seconds
         try:
             reply = self._dialogue.ask({"tool": name, "arguments": arguments}, seconds=seconds)
         except ChildFailed as error:
@@ -168,6 +200,8 @@ class ReadOnlyEnvironment:
         return output | {"hits": reply.get("hits", [])}
 
     def _shell(self, command: str) -> dict[str, Any]:
+        if "\0" in command or len(command.encode("utf-8", "replace")) > _MOST_COMMAND:
+            return _output(f"error: a command has no NUL, and {_MOST_COMMAND:,} bytes at most", 2)
         done = self.sandbox.run(["/bin/bash", "-c", command])
         text, note = done.stdout.decode("utf-8", "replace"), ""
         if done.timed_out:
@@ -223,8 +257,8 @@ def _checked(values: Mapping[str, Any]) -> EnvironmentConfig:
         wanted = known[key]
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise ConfigError(f"is no {wanted.__name__}", where=where)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-            raise ConfigError("is not more than 0", where=where)
+        if wanted in (int, float) and not _is_amount(value):
+            raise ConfigError("is no finite number above 0", where=where)
     config = EnvironmentConfig(**values)
     if config.backend not in ("auto", "bwrap", "landlock"):
         raise ConfigError(
@@ -233,6 +267,10 @@ def _checked(values: Mapping[str, Any]) -> EnvironmentConfig:
             hint="auto, bwrap or landlock",
         )
     return config
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _as_dict(config: EnvironmentConfig) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A walkthrough for people, in Markdown: task, verdict, files, calls, and the report as it is."""
+"""A walkthrough for people, in Markdown: task, verdict, files, calls, and the report as text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from swe_scaffold.walkthrough.seen import Inspected, inspected, steps_of
 def summary(trajectory: Mapping[str, Any]) -> str:
     """Return the page `walkthrough.md` of a trajectory of ours.
 
-    What the repository and the model wrote stands in code, so that it can neither make links nor
-    headings of the page; only the report, which is Markdown, comes as it is, last.
+    What the repository and the model wrote stands in code, so that it can make neither links nor
+    images nor headings of the page: a picture's address can carry away what a model has read.
     """
     info = trajectory["info"]
     repository, steps = info["repository"], steps_of(trajectory)
@@ -25,7 +25,7 @@ def summary(trajectory: Mapping[str, Any]) -> str:
         f"- Ended: {_code(info['exit_status'] or 'without a report')}, {len(steps)} calls in "
         f"{info['seconds']:.1f} s",
         f"- Sandbox: {info['sandbox']['backend']}, no network",
-        f"- Repository: {verdict(repository)} ({repository['files']:,} files, SHA-256 "
+        f"- Repository: {_code(verdict(repository))} ({repository['files']:,} files, SHA-256 "
         f"`{repository['sha256_before'][:16]}`)",
         "",
         "## Files inspected",
@@ -41,7 +41,7 @@ def summary(trajectory: Mapping[str, Any]) -> str:
         lines.append(f"{step.number}. {_code(step.command)}{seconds}{failed}")
     report = str(info.get("submission") or "")
     lines += ["", "## Report", ""]
-    lines += [show_block(report)] if report else ["There is none."]
+    lines += [_block(report)] if report else ["There is none."]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -60,13 +60,25 @@ def _ranges(file: Inspected) -> str:
     return f"lines {', '.join(parts)}"
 
 
+def _block(text: str) -> str:
+    """Return foreign text as a block of code, whatever backticks it has."""
+    shown = show_block(text)
+    fence = "`" * max(3, _longest_run(shown) + 1)
+    return f"{fence}markdown\n{shown}\n{fence}"
+
+
+def _longest_run(text: str) -> int:
+    """Return the length of the longest run of backticks."""
+    longest = run = 0
+    for character in text:
+        run = run + 1 if character == "`" else 0
+        longest = max(longest, run)
+    return longest
+
+
 def _code(text: object) -> str:
     """Return foreign text as inline code on one line, whatever backticks it has."""
     shown = show(" ".join(str(text).split()), width=300)
-    longest = run = 0
-    for character in shown:
-        run = run + 1 if character == "`" else 0
-        longest = max(longest, run)
-    fence = "`" * (longest + 1)
+    fence = "`" * (_longest_run(shown) + 1)
     space = " " if shown.startswith("`") or shown.endswith("`") else ""
     return f"{fence}{space}{shown}{space}{fence}"

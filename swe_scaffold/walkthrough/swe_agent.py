@@ -198,6 +198,8 @@ def explore_with_swe_agent(
         with _furnished(subject, guide, name) as mounts:
             out = Mount("/out", (output / SWE_AGENT).resolve(), writable=True)
             sandbox = _sandbox(repo, agent, [*mounts, out])
+            # Somebody outside may be at the other end.
+            sandbox = sandbox.hiding([*map(os.fsdecode, (*before.pipes, *before.sockets))])
             reporter.say(f"SWE-agent {agent.version} runs; it writes to {output / SWE_AGENT}")
             done = sandbox.run(_command(agent, guide), seconds=agent.seconds)
         took = round(time.monotonic() - start, 3)
@@ -312,6 +314,8 @@ def _sandbox(repo: Path, agent: SweAgent, mounts: Sequence[Mount]) -> Sandbox:
         },
         # After /root: a Python of pyenv lies there.
         mounts=[*mounts, *(Mount(str(folder), folder) for folder in agent.folders)],
+        # For the way to the model's server, and for the shell that SWE-ReX types into.
+        interactive=True,
     )
 
 

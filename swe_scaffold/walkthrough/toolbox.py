@@ -31,6 +31,7 @@ MAX_FILE = 4 << 20
 # An agent sees all of it: what is recorded as shown was shown.
 MAX_TEXT = 10_000
 MAX_FILES = 200_000
+MAX_PATH = 4096
 _SKIPPED = frozenset({".git", ".hg", ".svn", "node_modules", "__pycache__", ".tox", ".venv"})
 _REVISION = re.compile(r"[0-9A-Za-z][0-9A-Za-z._/~^-]{0,100}")
 _SYMBOL = re.compile(
@@ -216,7 +217,8 @@ def git_show(revision: str, path: str = "") -> dict[str, Any]:
     if not _REVISION.fullmatch(revision):
         raise ToolError("revision is no name or hash of a commit")
     line = ["show", "--no-ext-diff", "--no-textconv", "--no-color", "--stat", "--patch"]
-    line += ["--date=short", "--end-of-options", revision, "--"]
+    line += ["--format=medium", "--submodule=short", "--date=short"]
+    line += ["--end-of-options", revision, "--"]
     return {"text": _git([*line, *([_relative(path)] if path else [])])}
 
 
@@ -241,8 +243,8 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def _inside(path: str) -> str:
     """Return where a path of the repository is, its links resolved; none leads out."""
     root = os.path.realpath(".")
-    if "\0" in path:
-        raise ToolError("a path has no NUL in it")
+    if "\0" in path or len(path) > MAX_PATH:
+        raise ToolError(f"a path has no NUL in it, and {MAX_PATH:,} characters at most")
     place = os.path.realpath(os.path.join(root, path))
     if place != root and not place.startswith(root.rstrip("/") + "/"):
         raise ToolError(f"{_plain(path)} leads out of the repository")
@@ -261,7 +263,8 @@ def _text(path: str) -> str:
         raise ToolError(f"{_plain(path)} is a folder")
     data = _bytes(place)
     if data is None:
-        raise ToolError(f"{_plain(path)} is no regular file, or larger than {MAX_FILE >> 20} MiB")
+        most = MAX_FILE >> 20
+        raise ToolError(f"{_plain(path)} is no regular file, closed, or larger than {most} MiB")
     if b"\0" in data[:8192]:
         raise ToolError(f"{_plain(path)} is binary")
     return data.decode("utf-8", "replace").replace("\r\n", "\n")
@@ -270,6 +273,9 @@ def _text(path: str) -> str:
 def _bytes(place: str) -> bytes | None:
     """Return what a regular file holds, or None for anything else, for much, and on failure."""
     try:
+        # Opening a pipe wakes whoever writes into it, a device may do anything.
+        if not stat.S_ISREG(os.lstat(place).st_mode):
+            return None
         opened = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
@@ -291,7 +297,7 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
     if not os.path.isdir(top):
         yield os.path.relpath(top, root), top
         return
-    waiting, seen = [top], 0
+    waiting, seen, prefix = [top], 0, root.rstrip("/") + "/"
     while waiting:
         folders = []
         for entry in sorted(_entries(waiting.pop()), key=lambda entry: entry.name):
@@ -302,7 +308,7 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
                 seen += 1
                 if seen > MAX_FILES:
                     raise ToolError(f"more than {MAX_FILES:,} files: name a folder")
-                yield os.path.relpath(entry.path, root), entry.path
+                yield entry.path[len(prefix) :], entry.path
         waiting += reversed(folders)
 
 

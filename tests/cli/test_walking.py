@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,44 @@ def test_what_cannot_be_done_is_one_line(run: Run, repo: Path, folder: Path) -> 
     assert (folder / "shop-walkthrough/walkthrough.html").is_file()
     done = run("walkthrough", repo, "--max-steps", "2", "--overwrite", "--json")
     assert (done.code, done.value["submitted"]) == (9, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["bwrap", "landlock"])
+def test_a_package_in_the_temporary_folder_works(repo: Path, folder: Path, backend: str) -> None:
+    """Where the sandbox has a scratch folder of its own there may be the package."""
+    try:
+        open_sandbox(repo, backend=backend)
+    except EnvironmentFailure as error:
+        pytest.skip(str(error))
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "swe_scaffold", folder / "here/swe_scaffold", ignore=ignored)
+    line = [sys.executable, "-P", "-m", "swe_scaffold", "walkthrough", repo, "--output", "o"]
+    done = subprocess.run(
+        [*map(str, line), "--sandbox", backend, "--task", "`apply_discount` is wrong"],
+        env={**os.environ, "PYTHONPATH": str(folder / "here")},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1. `prices.py:1` has apply_discount" in done.stdout
+
+
+def test_the_command_in_a_folder_of_modules_imports_none(repo: Path, folder: Path) -> None:
+    script = Path(sys.executable).with_name("swe-scaffold")
+    if not script.is_file():
+        pytest.skip("the command is not installed here")
+    for name in ("json", "typer", "sitecustomize", "swe_scaffold", "minisweagent"):
+        (repo / f"{name}.py").write_text("raise SystemExit('the repository ran')\n")
+    before = take_snapshot(repo)
+    line = [str(script), "walkthrough", ".", "--output", str(folder / "o"), "-q"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(line, cwd=repo, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "json.py" in done.stdout
+    assert before.changes(take_snapshot(repo)) == []
 
 
 def test_in_the_repository_itself_it_is_written_beside_it(

@@ -9,77 +9,13 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from swe_scaffold.errors import EnvironmentFailure, UsageError
-from swe_scaffold.sandbox import Limits, Sandbox, bubblewrap, landlock, open_sandbox, take_snapshot
-
-CANARY = "hunter2-canary-value"
-SECONDS = 3.0
-
-
-def usable(backend: str, tmp: Path) -> str:
-    """Return why a backend cannot be tried on this machine, or nothing."""
-    refusal = {"bwrap": bubblewrap, "landlock": landlock}[backend].refusal()
-    if refusal:
-        return refusal
-    try:
-        open_sandbox(tmp, backend=backend)
-    except EnvironmentFailure as error:
-        return error.message
-    return ""
-
-
-@pytest.fixture(params=["bwrap", "landlock"])
-def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    name = str(request.param)
-    if reason := usable(name, tmp_path_factory.mktemp("probe")):
-        pytest.skip(f"{name}: {reason}")
-    return name
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    """A repository with a history, links that lead out, a pipe, and what markers would do."""
-    root = tmp_path / "repo"
-    (root / "pkg").mkdir(parents=True)
-    (root / "pkg" / "a.py").write_text("def f():\n    return 1\n")
-    (root / "README.md").write_text("# demo\n")
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "secret.txt").write_text("TOP-SECRET\n")
-    (root / "link").symlink_to(outside / "secret.txt")
-    (root / "up").symlink_to("../outside", target_is_directory=True)
-    for line in (["init", "-q"], ["add", "pkg", "README.md"], ["commit", "-qm", "x"]):
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
-        subprocess.run(["git", *identity, *line], cwd=root, check=True)
-    os.mkfifo(root / "pipe")
-    return root
-
-
-@pytest.fixture
-def sandbox(backend: str, repo: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    monkeypatch.setenv("SOME_API_KEY", CANARY)
-    limits = Limits(seconds=SECONDS, memory_bytes=1 << 30)
-    return open_sandbox(repo, backend=backend, limits=limits)
-
-
-@pytest.fixture
-def unchanged(repo: Path) -> Iterator[None]:
-    """The tree is what it was when the test has ended."""
-    before = take_snapshot(repo)
-    yield
-    after = take_snapshot(repo)
-    assert before.changes(after) == []
-    assert after.sha256 == before.sha256
-
-
-def shell(sandbox: Sandbox, command: str) -> tuple[int, str]:
-    done = sandbox.run(["/bin/bash", "-c", command])
-    return done.returncode, done.stdout.decode("utf-8", "replace")
+from swe_scaffold.sandbox import Limits, Sandbox, open_sandbox, take_snapshot
+from tests.sandbox.conftest import CANARY, gone, left, shell
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -257,31 +193,6 @@ def test_nothing_is_left_of_what_was_ended(sandbox: Sandbox) -> None:
     assert not left(name)
 
 
-def left(name: str) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"swe-scaffold-*/{name}"))
-
-
-def gone(word: str) -> bool:
-    """Whether soon no process of this machine has a word among its arguments."""
-    end = time.monotonic() + 30
-    while alive(word):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def alive(word: str) -> bool:
-    """Whether any process of this machine has a word among its arguments."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if word.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
-                return True
-        except OSError:
-            continue
-    return False
-
-
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize(
     "command",
@@ -394,3 +305,45 @@ def test_a_snapshot_tells_content_mode_link_and_name(tmp_path: Path) -> None:
     assert change("gone") == ["b"]
     (root / os.fsdecode(b"\xff\xfe")).write_text("")
     assert len(change("new")) == 2
+
+
+def test_a_snapshot_names_pipes_and_devices(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    os.mkfifo(tmp_path / "d" / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(tmp_path / "s"))
+    try:
+        os.mknod(tmp_path / "zero", 0o20666, os.makedev(1, 5))
+    except PermissionError:
+        (tmp_path / "zero").write_text("")
+    found = take_snapshot(tmp_path)
+    assert found.pipes == (b"d/pipe",)
+    assert found.devices in ((b"zero",), ())
+    assert (found.devices == ()) == (tmp_path / "zero").is_file()
+
+
+def test_holes_are_content_and_cost_no_time(tmp_path: Path) -> None:
+    """A file of a tebibyte that is one hole; and zeros are zeros, written or not."""
+
+    def digest(name: str, size: int, *parts: tuple[int, bytes]) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        with (folder / "file").open("wb") as stream:
+            stream.truncate(size)
+            for offset, data in parts:
+                stream.seek(offset)
+                stream.write(data)
+        found = take_snapshot(folder)
+        assert found.size == size
+        return found.sha256
+
+    mib = 1 << 20
+    start = time.monotonic()
+    sizes = [0, 1, mib - 1, mib, mib + 1, 1 << 40, (1 << 40) + 1]
+    assert len({digest(f"hole {size}", size) for size in sizes}) == len(sizes)
+    assert time.monotonic() - start < 5
+    plain = digest("plain", 5 * mib + 3, (3 * mib + 1, b"x"))
+    assert digest("same", 5 * mib + 3, (0, bytes(2 * mib)), (3 * mib, b"\0x")) == plain
+    assert digest("other byte", 5 * mib + 3, (3 * mib + 1, b"y")) != plain
+    assert digest("other place", 5 * mib + 3, (2 * mib + 1, b"x")) != plain
+    assert digest("longer", 5 * mib + 4, (3 * mib + 1, b"x")) != plain

@@ -9,57 +9,15 @@ from typing import Any
 
 import pytest
 
-from swe_scaffold.errors import ConfigError, UsageError
+from swe_scaffold.errors import ConfigError, EnvironmentFailure, UsageError
 from swe_scaffold.sandbox import take_snapshot
-from swe_scaffold.walkthrough import Subject, Walk, explore
-from swe_scaffold.walkthrough.chat_model import ChatModel, tool_call
+from swe_scaffold.walkthrough import Subject, explore
 from swe_scaffold.walkthrough.environment import ReadOnlyEnvironment
 from swe_scaffold.walkthrough.guide import ScriptedGuide
 from swe_scaffold.walkthrough.seen import inspected, steps_of
+from tests.walkthrough.conftest import Recited, turn, walk
 
 pytest.importorskip("minisweagent", reason="needs the extra `agent`")
-
-TASK = "`apply_discount` in PriceList returns the discount instead of the discounted total."
-
-
-class Recited(ChatModel):
-    """Says what it was told to, turn by turn; then it reports."""
-
-    def __init__(self, *turns: Mapping[str, Any], bash: bool = False) -> None:
-        super().__init__("recited", bash=bash)
-        self.turns = list(turns)
-        self.heard: list[Sequence[Mapping[str, Any]]] = []
-
-    def answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        self.heard.append(messages)
-        if self.turns:
-            return dict(self.turns.pop(0))
-        return {"tool_calls": [tool_call(99, "report", {"text": "done"})]}
-
-
-def turn(name: str, **arguments: Any) -> dict[str, Any]:
-    return {"content": "", "tool_calls": [tool_call(1, name, arguments)]}
-
-
-def walk(repo: Path, model: ChatModel, *, task: str = TASK, **options: Any) -> Walk:
-    """Walk, and see to it that nothing has changed and no program of the repository has run."""
-    before = take_snapshot(repo)
-    walked = explore(
-        Subject(repo, task), lambda: model, repo.parent / "out", overwrite=True, **options
-    )
-    assert before.changes(take_snapshot(repo)) == []
-    assert not (repo.parent / "ran").exists()
-    assert not (repo / "ran").exists()
-    assert walked.unchanged
-    assert json.loads((repo.parent / "out/walkthrough.traj.json").read_text()) == walked.trajectory
-    return walked
-
-
-@pytest.fixture(params=["bwrap", "landlock"])
-def backend(request: pytest.FixtureRequest, backends: list[str]) -> str:
-    if request.param not in backends:
-        pytest.skip(f"{request.param} does not work here")
-    return str(request.param)
 
 
 def test_the_guide_finds_what_the_task_names(repo: Path, backend: str) -> None:
@@ -277,7 +235,11 @@ def test_the_folder_of_the_output_is_not_in_the_repository(repo: Path) -> None:
     [
         ({"wraper_args": []}, "environment.wraper_args: unknown key"),
         ({"allow_bash": "false"}, "environment.allow_bash: is no bool"),
-        ({"seconds": 0}, "environment.seconds: is not more than 0"),
+        ({"seconds": 0}, "environment.seconds: is no finite number above 0"),
+        ({"seconds": float("nan")}, "environment.seconds: is no finite number above 0"),
+        ({"seconds": float("inf")}, "environment.seconds: is no finite number above 0"),
+        ({"processes": -1}, "environment.processes: is no finite number above 0"),
+        ({"memory_mib": 64.0}, "environment.memory_mib: is no int"),
         ({"backend": "docker"}, "environment.backend: there is no 'docker'"),
     ],
 )
@@ -285,3 +247,8 @@ def test_a_misspelt_setting_is_refused(repo: Path, values: dict[str, Any], probl
     with pytest.raises(ConfigError) as failed:
         ReadOnlyEnvironment(repo=str(repo), **values)
     assert str(failed.value).startswith(problem)
+
+
+def test_tools_that_do_not_start_are_no_empty_repository(repo: Path, backend: str) -> None:
+    with pytest.raises(EnvironmentFailure, match=f"tools do not start in the sandbox {backend}"):
+        ReadOnlyEnvironment(repo=str(repo), backend=backend, memory_mib=12)
