@@ -20,6 +20,7 @@ import stat
 import struct
 import sys
 import tempfile
+import time
 from typing import NoReturn
 
 # From here on no signal reaches a process outside.
@@ -29,6 +30,8 @@ _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = (1 << bit for bit in range(4))
 _MAKE_CHAR, _MAKE_BLOCK, _IOCTL = 1 << 6, 1 << 11, 1 << 15
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _SET_SUBREAPER, _SET_DEATH_SIGNAL = 38, 22, 36, 1
 _DROP_BOUNDING, _CAPABILITIES = 24, 64
+_AWAITED = {signal.SIGTERM, signal.SIGCHLD}
+_PAUSE_SECONDS = 0.0005
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,23 +43,26 @@ def abi() -> int:
 
 def main() -> NoReturn:
     """Be the program: prepare, start the command, wait for it, leave nothing behind."""
-    # Until it is known what is to be removed.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # Waited for, not handled: a handler's turn could come when nobody is woken for it any more.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     request, command = json.loads(sys.argv[1]), sys.argv[2:]
     scratch = tempfile.mkdtemp(prefix="swe-scaffold-")
     try:
         _check(_libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0), "subreaper")
         # Whoever started this may die: then so does this, and with it the group.
         _check(_libc.prctl(_SET_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0), "death signal")
-        signal.signal(signal.SIGTERM, lambda *_: _leave(scratch, 128 + signal.SIGTERM))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         if os.getppid() != request["parent"]:
             _leave(scratch, 128 + signal.SIGTERM)
         child = os.fork()
         if child == 0:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             _become(request, command, scratch)
-        _, status = os.waitpid(child, 0)
-        _leave(scratch, _exit_code(status))
+        while signal.sigwait(_AWAITED) == signal.SIGCHLD:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                _leave(scratch, _exit_code(status))
+        _leave(scratch, 128 + signal.SIGTERM)
     except OSError as error:
         sys.stderr.write(f"confine: {error}\n")
         _leave(scratch, 126)
@@ -180,16 +186,18 @@ def _filter_calls(program: bytes) -> None:
 
 def _leave(scratch: str, code: int) -> NoReturn:
     """Kill whoever is left, remove the scratch folder, and end."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while True:
         with open(f"/proc/self/task/{os.getpid()}/children") as listing:
             children = [int(number) for number in listing.read().split()]
         for child in children:
             os.kill(child, signal.SIGKILL)
         try:
-            os.waitpid(-1, 0)
+            ended, _ = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             break
+        if not ended:
+            # The list need not be whole while children come and go.
+            time.sleep(_PAUSE_SECONDS)
     with contextlib.suppress(OSError):
         _remove(scratch)
     os._exit(code)
