@@ -54,8 +54,13 @@ def _problem(walked: Walk) -> ScaffoldError | None:
             hint="if nothing else works in this folder, please report this",
         )
     if walked.exit_status != "Submitted":
+        more = "raise --max-steps, or choose another model; " if _was_limited(walked) else ""
         return CheckFailed(
             f"the walkthrough ended without a report ({show(walked.exit_status)})",
-            hint="raise --max-steps, or choose another model; what it saw is kept",
+            hint=f"{more}what it saw is kept",
         )
     return None
+
+
+def _was_limited(walked: Walk) -> bool:
+    return walked.exit_status in ("LimitsExceeded", "exit_cost", "RepeatedFormatError")

@@ -98,7 +98,8 @@ def _read_history(
     main = _main_agents(history, dig_text(config, "agent", "name"))
     replayed = dig_text(config, "agent", "model", "replay_path").rpartition("/")[2]
     scripted = dig_text(config, "agent", "model", "name") in _SCRIPTED
-    scripted = scripted or replayed == SCRIPTED_REPLAY
+    marked = dig_text(config, "agent", "model", "api_version")
+    scripted = scripted or SCRIPTED_REPLAY in (replayed, marked)
     for index, value in enumerate(history):
         reason = "other_agent" if text(value, "agent", f"history[{index}].") not in main else ""
         chat.add(value, f"history[{index}].", reason=reason or ("scripted" if scripted else ""))

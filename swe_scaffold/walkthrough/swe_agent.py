@@ -2,8 +2,9 @@
 
 SWE-agent is a checkout with a Python that has its dependencies; it is started, never imported. It
 sees the repository read-only, a folder for what it writes, our configuration and tools, and a port
-that leads to the model's server. What it is to do stands in a configuration of this run, so that
-no text passes a command line. Who reads what it wrote trusts none of it: the folder was its own.
+that leads to the model's server. The task is a field of this run's configuration, for the prompt
+alone: what SWE-agent takes for the problem statement it types into a shell. Who reads what it wrote
+trusts none of it: the folder was its own.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ CALL_SECONDS = 30.0
 _ROOM = "/walkthrough"
 _VERSION = re.compile(r"""^__version__ = ["'](1\.1(?:\.\d+)?)["']""", re.MULTILINE)
 _ABOUT = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.base_exec_prefix]))"
+_NOT_PLAIN = re.compile(r"[^ -~]")
 _UNSAFE = re.compile(r"[^\w.@+-]")
 _MOST_BYTES = 256 * MIB
 
@@ -221,7 +223,7 @@ def explore_with_swe_agent(
                 "model": {"model_name": guide.name or "replay"},
             },
         }
-        walked = as_walkthrough(document, about, ended=done.ok)
+        walked = as_walkthrough(document, about, fault=_fault(done))
         write_text(output / SUMMARY, summary(walked.trajectory))
         if walked.steps:
             example = trajectory_to_example(as_trajectory(document, f"{name}.traj"))
@@ -236,7 +238,10 @@ def _furnished(subject: Subject, guide: Answers, name: str) -> Iterator[list[Mou
     """Yield what lies in the sandbox for SWE-agent to read, and the way to the model's server."""
     replay = SCRIPTED_REPLAY if guide.scripted else "replay.jsonl"
     model: dict[str, Any] = {"name": "replay", "replay_path": f"{_ROOM}/{replay}"}
-    files = {"task.txt": subject.task, "empty.env": ""}
+    # Written down even where pydantic leaves the path out, as 2.14 does.
+    if guide.scripted:
+        model["api_version"] = SCRIPTED_REPLAY
+    files = {"task.txt": "The task is in the prompt.\n", "empty.env": ""}
     with tempfile.TemporaryDirectory(prefix="swe-scaffold-") as folder, ExitStack() as stack:
         if guide.endpoint is None:
             files[replay] = guide.replay
@@ -246,7 +251,7 @@ def _furnished(subject: Subject, guide: Answers, name: str) -> Iterator[list[Mou
         files["run.yaml"] = _as_yaml(
             {
                 "agent": {"model": model},
-                "problem_statement": {"id": name},
+                "problem_statement": {"id": name, "extra_fields": {"task": subject.task}},
                 "output_dir": "/out",
                 # Else it reads the `.env` of the folder it runs in, or of its checkout.
                 "env_var_path": f"{_ROOM}/empty.env",
@@ -286,8 +291,14 @@ def _way_out(endpoint: Endpoint, path: str) -> Iterator[None]:
 
 
 def _as_yaml(value: object) -> str:
-    """Return a JSON text; all JSON is YAML."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    """Return a JSON text that is YAML too: that knows no pairs of surrogates, and folds lines."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _NOT_PLAIN.sub(_escaped, text) + "\n"
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _sandbox(repo: Path, agent: SweAgent, mounts: Sequence[Mount]) -> Sandbox:
@@ -347,6 +358,13 @@ def _written(folder: Path, name: str) -> dict[str, Any] | None:
     return document if isinstance(document, dict) else None
 
 
+def _fault(done: Finished) -> str:
+    """Return how SWE-agent ended, or nothing where it did by itself and well."""
+    if done.timed_out:
+        return "took too long"
+    return "" if done.ok else f"ended with {done.returncode}"
+
+
 def _failure(
     done: Finished, tree: dict[str, Any], output: Path
 ) -> EnvironmentFailure | IntegrityError:
@@ -354,8 +372,8 @@ def _failure(
         names = ", ".join(map(show, tree["changed"][:5]))
         return IntegrityError(f"the repository is not what it was: {names}")
     lines = done.stdout.decode("utf-8", "replace").strip().split("\n")
-    ended = "took too long" if done.timed_out else f"ended with {done.returncode}"
+    said = show(lines[-1].strip(), width=200)
     return EnvironmentFailure(
-        f"SWE-agent {ended}, without a trajectory: {show(lines[-1].strip(), width=200)}",
+        f"SWE-agent {_fault(done) or 'ended'}, without a trajectory: {said}",
         hint=f"what it said is in {output / LOG}",
     )

@@ -15,6 +15,9 @@ from swe_scaffold.walkthrough.session import Walk
 from swe_scaffold.walkthrough.tools import definitions, in_words, problem_of
 
 SUBMITTED = "submitted"
+# Of these, its last words tell the cause.
+_WITH_CAUSE = ("exit_error", "exit_api", "exit_environment_error")
+_MOST_SAID = 300
 # What `read_file` begins with.
 _SHOWN = re.compile(r"(.+) \(lines (\d+) to (\d+) of \d+\)\n")
 
@@ -28,13 +31,13 @@ def as_trajectory(document: Mapping[str, Any], where: str) -> Trajectory:
     return replace(read(document, Origin(where, 0)), tools=tuple(definitions(bash=False)))
 
 
-def as_walkthrough(document: Mapping[str, Any], about: Mapping[str, Any], *, ended: bool) -> Walk:
+def as_walkthrough(document: Mapping[str, Any], about: Mapping[str, Any], *, fault: str) -> Walk:
     """Return a session of SWE-agent's in the form that pages are made of.
 
     Args:
         document: What it wrote.
         about: What is known of the session beside it.
-        ended: Whether SWE-agent ended by itself and well.
+        fault: How SWE-agent ended, where it did not by itself and well.
 
     Raises:
         DataError: A field has the wrong type.
@@ -44,10 +47,11 @@ def as_walkthrough(document: Mapping[str, Any], about: Mapping[str, Any], *, end
         raise DataError("has no info or history", where=f"{about['instance_id']}.traj")
     messages = [_message(entry) for entry in history if isinstance(entry, Mapping)]
     status, report = str(info.get("exit_status") or ""), str(info.get("submission") or "")
-    if status == SUBMITTED and report.strip() and ended:
+    if status == SUBMITTED and report.strip() and not fault:
         status = "Submitted"
     else:
-        status, report = status if status != SUBMITTED else "ended without a report", ""
+        status = _why(document, status if status != SUBMITTED else "", fault)
+        report = ""
     trajectory = {
         "info": {**about, "exit_status": status, "submission": report},
         "messages": messages,
@@ -62,6 +66,17 @@ def as_walkthrough(document: Mapping[str, Any], about: Mapping[str, Any], *, end
         seconds=about["seconds"],
         trajectory=trajectory,
     )
+
+
+def _why(document: Mapping[str, Any], status: str, fault: str) -> str:
+    """Return why there is no report: SWE-agent's word for it, and what it said last."""
+    if not status:
+        return fault or "ended without a report"
+    steps = document.get("trajectory")
+    last = steps[-1] if isinstance(steps, list) and steps else {}
+    said = str(last.get("thought") or "") if isinstance(last, Mapping) else ""
+    said = said.strip().split("\n")[0][:_MOST_SAID]
+    return f"{status}: {said}" if status in _WITH_CAUSE and said else status
 
 
 def _message(entry: Mapping[str, Any]) -> dict[str, Any]:

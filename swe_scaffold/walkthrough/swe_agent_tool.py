@@ -29,6 +29,8 @@ REPOSITORY = "/repo"
 SUBMISSION = Path("/root/model.patch")
 SUBMITTED = "<<SWE_AGENT_SUBMISSION>>"
 REPORT = "report"
+# What the bundle writes for a text that no command line holds.
+TOO_LONG = "too-long"
 _WORDS = re.compile(
     r"(?<=<<)(?=SWE_AGENT)|(?<=###)(?=SWE-AGENT)"
     r"|(?<=SHELLPS1)(?=PREFIX)|(?<=UNIQUESTRING)(?=\d)|(?<=EXITCODE)(?=START|END)"
@@ -102,7 +104,13 @@ _TYPES = {"str": "string", "int": "integer", "bool": "boolean"}
 
 
 def _value(written: str) -> object:
-    """Return what a value was before the bundle wrote it, and SWE-agent quoted it if a text."""
+    """Return what a value was before the bundle wrote it, and SWE-agent quoted it if a text.
+
+    Raises:
+        ValueError: The bundle left it out, or it is none of its making.
+    """
+    if written == TOO_LONG:
+        raise ValueError("the text is too long: say less")
     value = json.loads(unquote(written))
     if not isinstance(value, str):
         return value

@@ -334,6 +334,43 @@ def test_what_cannot_be_is_said(
     assert "bubblewrap is not installed" in done.err
 
 
+TASKS = [
+    "Crash.\n\x03\ntouch /out/typed; id > /out/who\n",
+    "before\nSOUNIQUEEOF\n'; touch /out/typed; '",
+    "a\0b \u2028 \u0085 \U0001f600 {{repo}} {% x %} \t:",
+    "long " * 40_000,
+]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=["typed", "ended", "odd", "long"])
+def test_the_task_is_text_and_nothing_else(
+    run: Run, repo: Path, folder: Path, python: str, task: str
+) -> None:
+    calls = replay(folder / "replay.jsonl", call("list_dir"), call("report", text="x"))
+    (folder / "tasks.jsonl").write_text(
+        json.dumps({"instance_id": "one", "repo": "a/b", "problem_statement": task}) + "\n"
+    )
+    options = ("--replay", calls, "--instance", "one", "--in", "tasks.jsonl", "--output", "out")
+    done = sweagent(run, repo, *options, python=python)
+    assert done.code == 0, done.err
+    assert {path.name for path in Path("out/sweagent").iterdir()} == {"one"}
+    prompt = written(Path("out"), "*.traj")["history"][1]["content"]
+    assert f"<task>\n{task}\n</task>" in prompt
+
+
+def test_a_report_that_no_command_line_holds_is_refused_once(
+    run: Run, repo: Path, folder: Path, python: str
+) -> None:
+    calls = replay(
+        folder / "replay.jsonl", call("report", text="\u4e2d" * 30_000), call("report", text="x")
+    )
+    done = sweagent(run, repo, "--replay", calls, "--output", "out", python=python)
+    assert done.code == 0, done.err
+    assert steps(Path("out"))[0]["observation"].strip() == (
+        "error: report: the text is too long: say less"
+    )
+
+
 @pytest.mark.slow
 def test_the_real_swe_agent(run: Run, repo: Path, folder: Path) -> None:
     """A replay by SWE-agent itself, where there is a checkout of it."""

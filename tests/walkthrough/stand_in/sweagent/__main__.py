@@ -175,6 +175,7 @@ class Run:
         self.known = yaml.safe_load((self.bundle / "config.yaml").read_text())["tools"]
         task = Path(self.place["path"]).read_text()
         named = {"problem_statement": task, "repo": config["env"]["repo"]["repo_name"]}
+        named |= self.place.get("extra_fields", {})
         templates = self.agent["templates"]
         self.history: list[dict[str, Any]] = [
             {"role": role, "content": Template(templates[key]).render(**named), "agent": "main"}
@@ -183,6 +184,10 @@ class Run:
         self.steps: list[dict[str, Any]] = []
         self.info: dict[str, Any] = {"exit_status": None, "submission": None}
         self.shell = shell()
+        # Quoted for a shell, typed at a terminal.
+        said, code = self.shell.run(f"export PROBLEM_STATEMENT={shlex.quote(task)}")
+        if code:
+            sys.exit(said)
         for line in config["env"]["post_startup_commands"]:
             said, code = self.shell.run(line)
             if code:
@@ -232,7 +237,10 @@ class Run:
         return observation
 
     def write(self) -> None:
-        config = {"agent": {"model": dict(self.agent["model"])}, "problem_statement": self.place}
+        model = dict(self.agent["model"])
+        # Where pydantic is 2.13 or later: it is no field of the class that models share.
+        model.pop("replay_path", None)
+        config = {"agent": {"model": model}, "problem_statement": self.place}
         if "api_key" in config["agent"]["model"]:
             config["agent"]["model"]["api_key"] = "**********"
         document = {
