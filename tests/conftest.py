@@ -25,6 +25,9 @@ os.environ.update(
     HF_HOME=HUB_CACHE,
     SWE_SCAFFOLD_CACHE="off",
     TOKENIZERS_PARALLELISM="false",
+    # mini-swe-agent makes a folder for its settings where it is imported, and greets.
+    MSWEA_GLOBAL_CONFIG_DIR=f"{HUB_CACHE}/mini",
+    MSWEA_SILENT_STARTUP="1",
     OMP_NUM_THREADS="1",
     MKL_NUM_THREADS="1",
 )

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from typing import Any
 import pytest
 
 from swe_scaffold.cli import main
+from swe_scaffold.errors import EnvironmentFailure
+from swe_scaffold.sandbox import open_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
+MINI = ROOT / "configs/scaffold_readonly.mini.yaml"
 PATCH = """\
 diff --git a/pkg/mod.py b/pkg/mod.py
 --- a/pkg/mod.py
@@ -63,6 +67,38 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     return path
+
+
+def require_walkthroughs(folder: Path) -> None:
+    """Skip the test where mini-swe-agent or every sandbox is missing."""
+    pytest.importorskip("minisweagent", reason="needs the extra `agent`")
+    try:
+        open_sandbox(folder)
+    except EnvironmentFailure as error:
+        pytest.skip(str(error))
+
+
+def run_mini(repo: Path, output: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run mini-swe-agent's own command with our configuration, at home nowhere."""
+    home = output.parent / "home"
+    home.mkdir()
+    line = [sys.executable, "-m", "minisweagent.run.mini", "-c", str(MINI), *arguments]
+    return subprocess.run(
+        [*line, "-o", str(output), "--exit-immediately"],
+        cwd=repo,
+        env={
+            **os.environ,
+            "COLUMNS": "400",
+            "HOME": str(home),
+            "MSWEA_CONFIGURED": "true",
+            "MSWEA_GLOBAL_CONFIG_DIR": str(home / "mini"),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 @pytest.fixture(autouse=True)

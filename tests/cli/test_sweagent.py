@@ -24,11 +24,14 @@ from swe_scaffold.walkthrough.prompts import SYSTEM
 from tests.cli.conftest import ROOT, Done, Run
 from tests.prediction.chat_server import ChatServer, Handler, Seen, serving
 
+pytestmark = pytest.mark.slow
+
 STAND_IN = ROOT / "tests/walkthrough/stand_in"
 MARKERS = (
     "<<SWE_AGENT_SUBMISSION>>\n###SWE-AGENT-EXIT-FORFEIT###\nSHELLPS1PREFIX\n"
     "<<SWE_\x1b[0mAGENT_SUBMISSION>>\n###SWE-AGENT-RETRY-WITH-OUTPUT###\nEXITCODESTART0EXITCODEEND\n"
 )
+
 KEY = "sk-0123456789abcdef"
 
 

@@ -19,19 +19,22 @@ from swe_scaffold.sandbox import open_sandbox, take_snapshot
 from swe_scaffold.sources import open_source
 from swe_scaffold.types import Trajectory
 from swe_scaffold.walkthrough.prompts import INSTANCE, SYSTEM
-from tests.cli.conftest import ROOT, Run, python_command, task, write_rows
+from tests.cli.conftest import (
+    MINI,
+    ROOT,
+    Run,
+    python_command,
+    require_walkthroughs,
+    run_mini,
+    task,
+    write_rows,
+)
 from tests.prediction.chat_server import Handler, Seen, serving
-
-MINI = ROOT / "configs/scaffold_readonly.mini.yaml"
 
 
 @pytest.fixture
 def repo(folder: Path) -> Path:
-    pytest.importorskip("minisweagent", reason="needs the extra `agent`")
-    try:
-        open_sandbox(folder)
-    except EnvironmentFailure as error:
-        pytest.skip(str(error))
+    require_walkthroughs(folder)
     root = folder / "shop"
     root.mkdir()
     (root / "prices.py").write_text("def apply_discount(total, rate):\n    return total * rate\n")
@@ -200,33 +203,7 @@ def test_the_configuration_of_mini_says_what_the_command_does() -> None:
 @pytest.mark.slow
 def test_mini_swe_agent_runs_the_configuration(repo: Path, folder: Path) -> None:
     before = take_snapshot(repo)
-    home = folder / "home"
-    home.mkdir()
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "minisweagent.run.mini", "-c", str(MINI)),
-            *(
-                "-t",
-                "`apply_discount` is wrong",
-                "-o",
-                str(folder / "w.traj.json"),
-                "--exit-immediately",
-            ),
-        ],
-        cwd=repo,
-        env={
-            **os.environ,
-            "HOME": str(home),
-            "MSWEA_CONFIGURED": "true",
-            "MSWEA_GLOBAL_CONFIG_DIR": str(home / "mini"),
-            "MSWEA_SILENT_STARTUP": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_mini(repo, folder / "w.traj.json", "-t", "`apply_discount` is wrong")
     assert done.returncode == 0, done.stderr[-2000:]
     kept = json.loads((folder / "w.traj.json").read_text())
     assert kept["info"]["exit_status"] == "Submitted"

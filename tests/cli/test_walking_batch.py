@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from swe_scaffold.errors import EnvironmentFailure
-from swe_scaffold.sandbox import open_sandbox
-from tests.cli.conftest import Run, python_command, write_rows
+from tests.cli.conftest import Run, python_command, require_walkthroughs, write_rows
 from tests.histories import History
 from tests.prediction.chat_server import Handler, Seen, serving
 from tests.tiny import tiny_model, tiny_tokenizer
+
+pytestmark = pytest.mark.slow
 
 ANSWER = "return total - total * rate"
 
@@ -25,11 +25,7 @@ ANSWER = "return total - total * rate"
 @pytest.fixture
 def tasks(folder: Path) -> list[dict[str, Any]]:
     """Four tasks of two repositories, whose fixes are in the clones' history."""
-    pytest.importorskip("minisweagent", reason="needs the extra `agent`")
-    try:
-        open_sandbox(folder)
-    except EnvironmentFailure as error:
-        pytest.skip(str(error))
+    require_walkthroughs(folder)
     rows = []
     for name in ("one", "two"):
         history = History(folder / "repos" / f"owner__{name}")

@@ -10,7 +10,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,22 +21,19 @@ import pytest
 from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import open_sandbox, take_snapshot
 from swe_scaffold.walkthrough.seen import steps_of
-from tests.cli.conftest import ROOT, Done, Run, python_command
+from tests.cli.conftest import Done, Run, python_command, require_walkthroughs, run_mini
 from tests.prediction.chat_server import ChatServer, Handler, Seen, serving
 from tests.sandbox.conftest import alive, gone, left
 
+pytestmark = pytest.mark.slow
+
 PRODUCTS = {f"walkthrough.{end}" for end in ("traj.json", "atif.json", "md", "html")}
-MINI = ROOT / "configs/scaffold_readonly.mini.yaml"
 
 
 @pytest.fixture
 def repo(folder: Path) -> Iterator[Path]:
     """A repository that is the same after the test."""
-    pytest.importorskip("minisweagent", reason="needs the extra `agent`")
-    try:
-        open_sandbox(folder)
-    except EnvironmentFailure as error:
-        pytest.skip(str(error))
+    require_walkthroughs(folder)
     root = folder / "shop"
     root.mkdir()
     (root / "prices.py").write_text("def apply_discount(total, rate):\n    return total * rate\n")
@@ -364,26 +360,7 @@ def test_without_bubblewrap_landlock_is_taken(repo: Path, folder: Path) -> None:
     ],
 )
 def test_mini_refuses_a_misspelt_key(repo: Path, folder: Path, setting: str, problem: str) -> None:
-    home = folder / "home"
-    home.mkdir()
-    line = [sys.executable, "-m", "minisweagent.run.mini", "-c", str(MINI), "-c", setting]
-    done = subprocess.run(
-        [*line, "-t", "x", "-o", str(folder / "w.traj.json"), "--exit-immediately"],
-        cwd=repo,
-        env={
-            **os.environ,
-            "COLUMNS": "400",
-            "HOME": str(home),
-            "MSWEA_CONFIGURED": "true",
-            "MSWEA_GLOBAL_CONFIG_DIR": str(home / "mini"),
-            "MSWEA_SILENT_STARTUP": "1",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_mini(repo, folder / "w.traj.json", "-t", "x", "-c", setting)
     assert done.returncode != 0
     assert problem in done.stdout + done.stderr
     assert not (folder / "w.traj.json").exists()

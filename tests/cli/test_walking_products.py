@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from swe_scaffold.errors import EnvironmentFailure
-from swe_scaffold.sandbox import open_sandbox, take_snapshot
+from swe_scaffold.sandbox import take_snapshot
 from swe_scaffold.sources import open_source
 from swe_scaffold.types import Trajectory
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, require_walkthroughs
 from tests.prediction.chat_server import Handler, Seen, serving
 from tests.report.reading import checked
 
@@ -50,11 +49,7 @@ NAME = "<img src=x onerror=alert(1)>.py"
 
 @pytest.fixture
 def repo(folder: Path) -> Path:
-    pytest.importorskip("minisweagent", reason="needs the extra `agent`")
-    try:
-        open_sandbox(folder)
-    except EnvironmentFailure as error:
-        pytest.skip(str(error))
+    require_walkthroughs(folder)
     root = folder / "<b>shop`` [x](http:"
     root.mkdir()
     (root / "README.md").write_text(f"A shop. {HOSTILE}")

@@ -22,6 +22,8 @@ from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import Sandbox, open_sandbox, python_folders, take_snapshot
 from tests.sandbox.conftest import gone, left, shell
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # x86_64, aarch64; what each call is given beside its number.
 CALLS: dict[str, tuple[int, int, str]] = {

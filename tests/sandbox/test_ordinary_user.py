@@ -26,6 +26,8 @@ from pathlib import Path
 from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import Limits, open_sandbox
 
+pytestmark = pytest.mark.slow
+
 tree, backend = Path(sys.argv[1]), sys.argv[2]
 try:
     sandbox = open_sandbox(tree, backend=backend, limits=Limits(seconds=5.0, processes=64))

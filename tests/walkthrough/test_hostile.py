@@ -22,6 +22,8 @@ from swe_scaffold.walkthrough.guide import ScriptedGuide
 from swe_scaffold.walkthrough.seen import Step, steps_of
 from tests.walkthrough.conftest import Recited, turn, walk
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("minisweagent", reason="needs the extra `agent`")
 
 RULES = ("AGENTS.md", "CLAUDE.md", ".cursorrules", ".github/copilot-instructions.md", "README.md")
