@@ -18,6 +18,8 @@ import pytest
 from swe_scaffold.sandbox import take_snapshot
 from tests.sandbox.conftest import gone, left
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 TRY = """
@@ -25,8 +27,6 @@ import json, subprocess, sys
 from pathlib import Path
 from swe_scaffold.errors import EnvironmentFailure
 from swe_scaffold.sandbox import Limits, open_sandbox
-
-pytestmark = pytest.mark.slow
 
 tree, backend = Path(sys.argv[1]), sys.argv[2]
 try:
