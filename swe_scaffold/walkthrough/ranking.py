@@ -33,6 +33,8 @@ _COMMON = frozenset(
         *("think", "this", "those", "traceback", "using", "value", "values", "version", "want"),
         *("what", "when", "where", "whether", "which", "while", "will", "with", "without", "work"),
         *("working", "works", "would", "wrong", "your", "description", "recent", "call", "last"),
+        *("each", "every", "here", "might", "must", "over", "such", "them", "then", "under"),
+        "very",
     )
 )
 _KNOWN = frozenset((*dir(builtins), *keyword.kwlist, "__init__", "__main__", "__name__"))
