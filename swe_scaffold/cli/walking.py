@@ -244,12 +244,10 @@ def _walk_many(
     walks = walk_tasks(tasks, batch, other=against, overwrite=overwrite, reporter=session.reporter)
     write_text(batch.output / INDEX, walks_page(walks.report, walks.rows))
     session.result(walks.report, many_text(walks.report, batch.output))
-    return end(session, _shortfall(walks.report["statuses"], walks.rows))
+    return end(session, _shortfall(walks.rows))
 
 
-def _shortfall(
-    statuses: Mapping[str, int], rows: Sequence[Mapping[str, Any]]
-) -> ScaffoldError | None:
+def _shortfall(rows: Sequence[Mapping[str, Any]]) -> ScaffoldError | None:
     """Return what is wrong with a batch that has come to its end."""
     others = [row for row in rows if row["status"] != "submitted"]
     changed = [row["instance_id"] for row in others if row["status"] == "changed"]

@@ -7,24 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swe_scaffold.cli.tables import counts, facts, level, number, place, table
+from swe_scaffold.report.walks_page import TITLES
 
 if TYPE_CHECKING:
     from swe_scaffold.walkthrough import Walk
 
-_TITLES = {
-    "hit_at_1": "first file right",
-    "hit_at_5": "right file in 5",
-    "reciprocal_rank": "reciprocal rank",
-    "file_precision": "file precision",
-    "file_recall": "file recall",
-    "file_f1": "file F1",
-    "seen_file_precision": "file precision, shown",
-    "seen_file_recall": "file recall, shown",
-    "seen_file_f1": "file F1, shown",
-    "seen_line_precision": "line precision, shown",
-    "seen_line_recall": "line recall, shown",
-    "seen_line_f1": "line F1, shown",
-}
 _BY_REPOSITORY = ("hit_at_1", "hit_at_5", "reciprocal_rank", "file_f1", "seen_line_recall")
 
 
@@ -107,7 +94,7 @@ def _found(report: Mapping[str, Any]) -> Iterator[str]:
     yield table(
         headers,
         [
-            [_TITLES[name], number(metric), metric["n"], metric["clusters"]]
+            [TITLES[name], number(metric), metric["n"], metric["clusters"]]
             for name, metric in measures.items()
             if metric["n"]
         ],
@@ -120,7 +107,7 @@ def _found(report: Mapping[str, Any]) -> Iterator[str]:
         [repo, part["tasks"], *(_value(part[name]) for name in _BY_REPOSITORY)]
         for repo, part in report["by_repository"].items()
     ]
-    yield table(["repository", "tasks", *(_TITLES[name] for name in _BY_REPOSITORY)], rows)
+    yield table(["repository", "tasks", *(TITLES[name] for name in _BY_REPOSITORY)], rows)
 
 
 def _value(value: float | None) -> str:
@@ -134,6 +121,6 @@ def _compared(against: Mapping[str, Any]) -> Iterator[str]:
         if one["effect"]["n"]:
             ps = ["" if p is None else f"{p:.3g}" for p in (one["p_value"], one["p_holm"])]
             sides = [one[side] for side in ("higher", "lower", "equal")]
-            lines.append([_TITLES[name], number(one["effect"]), *sides, *ps])
+            lines.append([TITLES[name], number(one["effect"]), *sides, *ps])
     yield table(["measure", "difference", "higher", "lower", "equal", "p", "p (Holm)"], lines)
     yield "p: clustered t test; Holm: adjusted for all measures"

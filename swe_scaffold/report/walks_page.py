@@ -18,16 +18,21 @@ from swe_scaffold.report.html import (
 )
 
 _PAGE, _MOST_REPORTED = "walkthrough.html", 3
-_SHOWN = (
-    ("hit_at_1", "first file right"),
-    ("hit_at_5", "right file in 5"),
-    ("reciprocal_rank", "reciprocal rank"),
-    ("file_recall", "file recall"),
-    ("file_f1", "file F1"),
-    ("seen_file_recall", "file recall, shown"),
-    ("seen_line_recall", "line recall, shown"),
-    ("seen_line_f1", "line F1, shown"),
-)
+# What each measure is called, here and in a terminal.
+TITLES = {
+    "hit_at_1": "first file right",
+    "hit_at_5": "right file in 5",
+    "reciprocal_rank": "reciprocal rank",
+    "file_precision": "file precision",
+    "file_recall": "file recall",
+    "file_f1": "file F1",
+    "seen_file_precision": "file precision, shown",
+    "seen_file_recall": "file recall, shown",
+    "seen_file_f1": "file F1, shown",
+    "seen_line_precision": "line precision, shown",
+    "seen_line_recall": "line recall, shown",
+    "seen_line_f1": "line F1, shown",
+}
 
 
 def walks_page(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -55,7 +60,7 @@ def _header(report: Mapping[str, Any], name: str) -> Html:
 
 def _found(report: Mapping[str, Any]) -> Html:
     lines = []
-    for name, title in _SHOWN:
+    for name, title in TITLES.items():
         metric = report["localisation"][name]
         interval = metric["ci"]
         told = "none" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

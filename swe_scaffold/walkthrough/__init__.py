@@ -47,7 +47,7 @@ __all__ = [
 TRAJECTORY, ATIF = "walkthrough.traj.json", "walkthrough.atif.json"
 SUMMARY, PAGE = "walkthrough.md", "walkthrough.html"
 # What SWE-agent writes, where it is the agent.
-SWE_AGENT = "sweagent"
+SWE_AGENT = "walkthrough.sweagent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,11 @@ from swe_scaffold.walkthrough.seen import gold_places, inspected, localise, repo
 
 KIND = "walkthroughs"
 ROWS, SUMMARY, INDEX = "walkthroughs.jsonl", "walkthroughs.json", "index.html"
-# These have come to an end; all other tasks are tried again.
 FILTER_FIELDS = (
     *("instance_id", "repo", "group", "status", "exit_status", "steps", "seconds"),
     *MEASURES,
 )
+# These have come to an end; all other tasks are tried again.
 WALKED = ("submitted", "not_submitted", "changed", "failed")
 _HINT = "--overwrite begins anew, --output chooses another folder"
 
@@ -126,6 +126,9 @@ def walk_tasks(
     passes = Filter(batch.keep.expression, FILTER_FIELDS) if batch.keep else None
     require_writable(batch.output)
     if batch.keep:
+        if batch.keep.rows.resolve().is_relative_to(batch.output.resolve()):
+            hint = "name a file elsewhere: build reads all of that folder"
+            raise UsageError("lies in --output", where=f"--rows {batch.keep.rows}", hint=hint)
         require_different(batch.keep.rows, [Path(file.path) for file in tasks.inputs])
         require_writable(batch.keep.rows.parent)
     with folder_lock(batch.output):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from statistics import median
 from typing import Any
 
 from swe_scaffold.errors import IntegrityError
 from swe_scaffold.metrics.clustered import Settings
-from swe_scaffold.metrics.over_tasks import mean_over_tasks, paired_difference
+from swe_scaffold.metrics.over_tasks import mean_of, mean_over_tasks, paired_difference
 from swe_scaffold.metrics.shares import holm
 from swe_scaffold.metrics.slices import members
 
@@ -31,12 +32,12 @@ MEASURES = (
 def summarise(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
     """Return every measure with its interval, the same by repository, and what it took."""
     known = [row for row in rows if row["hit_at_1"] is not None]
-    seconds = sorted(float(row["seconds"]) for row in rows if row.get("seconds") is not None)
-    steps = sorted(int(row["steps"]) for row in rows if row.get("steps") is not None)
+    seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
+    steps = [row["steps"] for row in rows if row.get("steps") is not None]
     return {
         "measured": len(known),
-        "median_seconds": _median(seconds),
-        "median_steps": _median(steps),
+        "median_seconds": median(seconds) if seconds else None,
+        "median_steps": median(steps) if steps else None,
         "settings_of_intervals": asdict(settings),
         "localisation": _measures(known, settings),
         "by_repository": {
@@ -104,12 +105,4 @@ def _clusters(rows: Sequence[Row], settings: Settings) -> list[str]:
 
 
 def _mean(rows: Sequence[Row], name: str) -> float | None:
-    known = [float(row[name]) for row in rows if row[name] is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _median(values: Sequence[float]) -> float | None:
-    if not values:
-        return None
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+    return mean_of([float(row[name]) for row in rows if row[name] is not None])

@@ -176,7 +176,7 @@ def explore_with_swe_agent(
         subject: The repository and the task.
         agent: Where SWE-agent is.
         guide: Who chooses the steps.
-        output: Folder for the pages; what SWE-agent writes is in `sweagent` in it.
+        output: Folder for the pages; what SWE-agent writes is in SWE_AGENT in it.
         page: Makes an HTML page of the trajectory, which is written too.
         overwrite: Whether an earlier walkthrough in this folder goes.
         reporter: Where it is told what happens.

@@ -84,7 +84,7 @@ def sweagent(run: Run, repo: Path, *options: Any, python: str = sys.executable) 
 
 
 def written(output: Path, name: str) -> Any:
-    (found,) = output.glob(f"sweagent/*/{name}")
+    (found,) = output.glob(f"walkthrough.sweagent/*/{name}")
     return json.loads(found.read_text())
 
 
@@ -143,7 +143,7 @@ def test_what_is_written_is_for_people_and_for_build(run: Run, repo: Path, folde
     assert "repository       unchanged" in done.out
     names = {path.name for path in Path("out").iterdir()} - {".lock"}
     pages = {"walkthrough.md", "walkthrough.html", "walkthrough.atif.json"}
-    assert names == pages | {"sweagent", "sweagent.log"}
+    assert names == pages | {"walkthrough.sweagent", "sweagent.log"}
     assert "## Files inspected\n\n- `" in Path("out/walkthrough.md").read_text()
     assert "<script>alert" not in Path("out/walkthrough.html").read_text()
     atif = json.loads(Path("out/walkthrough.atif.json").read_text())
@@ -330,7 +330,11 @@ def test_what_cannot_be_is_said(
     again = sweagent(run, repo, "--replay", path, "--output", "out")
     assert again.code == 2
     assert "there is a walkthrough already" in again.err
+    # Perhaps somebody's checkout.
+    Path("out/sweagent").mkdir()
+    Path("out/sweagent/mine.py").touch()
     assert sweagent(run, repo, "--replay", path, "--output", "out", "--overwrite").code == 0
+    assert Path("out/sweagent/mine.py").exists()
     monkeypatch.setattr(bubblewrap, "_find", lambda name: "")
     done = sweagent(run, repo, "--replay", path, "--output", "out2")
     assert done.code == 4
@@ -356,7 +360,7 @@ def test_the_task_is_text_and_nothing_else(
     options = ("--replay", calls, "--instance", "one", "--in", "tasks.jsonl", "--output", "out")
     done = sweagent(run, repo, *options, python=python)
     assert done.code == 0, done.err
-    assert {path.name for path in Path("out/sweagent").iterdir()} == {"one"}
+    assert {path.name for path in Path("out/walkthrough.sweagent").iterdir()} == {"one"}
     prompt = written(Path("out"), "*.traj")["history"][1]["content"]
     assert f"<task>\n{task}\n</task>" in prompt
 

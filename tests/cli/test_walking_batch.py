@@ -279,6 +279,9 @@ def test_trajectories_that_found_something_are_kept(run: Run, tasks: list[dict[s
     assert {row["repo"] for row in rows} <= {"owner/one", "owner/two"}
     assert batch(run, tasks, "--keep", "hit_at_9", "--rows", "k.jsonl").code == 2
     assert batch(run, tasks, "--keep", "hit_at_1").code == 2
+    refused = batch(run, tasks, "--keep", "hit_at_1", "--rows", "out/walkthroughs.jsonl")
+    assert refused.code == 2
+    assert len(rows_of()) == 3
 
 
 def test_a_server_that_goes_away_ends_a_batch_that_goes_on_later(
