@@ -40,6 +40,15 @@ _TITLES = {
 }
 _BY_REPOSITORY = ("resolved", "applies", "parses", "file_recall", "hunk_recall", "similarity")
 _SHOWN_IDS = 5
+_OF_EXECUTE = {
+    "project": "--project",
+    "tree": "--tree",
+    "environment": "--environment",
+    "sandbox": "--sandbox",
+    "seconds": "--execute-timeout",
+    "memory_bytes": "--execute-memory",
+    "jobs": "--jobs",
+}
 
 
 @command(
@@ -208,8 +217,10 @@ def _execution(session: Session, command: str | None, **settings: Any) -> Execut
     made = Execution(command or "", cache=session.cache(off=False), **settings)
     if command is not None:
         return made
-    if given := [name for name in ("project", "tree", "environment") if settings[name] is not None]:
-        raise UsageError(f"--{given[0]} goes with --execute")
+    without = Execution("")
+    for name, option in _OF_EXECUTE.items():
+        if settings[name] != getattr(without, name):
+            raise UsageError(f"{option} goes with --execute")
     return None
 
 
@@ -280,6 +291,8 @@ def _executed(execution: Mapping[str, Any]) -> Iterator[str]:
     if execution["tests_left_out"]:
         left_out = execution["tests_left_out"]
         yield f"tests left out, which fail with the gold patch here: {left_out}"
+    if execution["files_left_out"]:
+        yield f"files that tasks lack here (over 32 MiB, say): {execution['files_left_out']}"
     yield f"predictions: {sum(fates.values())} = {counts(fates)}"
     if execution["reasons"]:
         yield f"because: {counts(execution['reasons'])}"

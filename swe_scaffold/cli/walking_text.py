@@ -70,6 +70,8 @@ def _lines(report: Mapping[str, Any], output: Path) -> Iterator[str]:
         f"{sum(left_out.values())}{told}"
     )
     yield f"tasks: {counts(report['statuses'])}"
+    if report["files_left_out"]:
+        yield f"files that trees lack here (over 32 MiB, say): {report['files_left_out']}"
     yield f"guide: {report['guide']['name']}"
     if report["median_seconds"] is not None:
         yield f"each: {report['median_steps']:g} steps in {report['median_seconds']:.1f} s (median)"

@@ -94,6 +94,7 @@ def summarise_runs(
         "sandbox": dict(executed.sandbox),
         "tasks": _counts(check.reason or "valid" for check in checks),
         "tests_left_out": sum(check.left_out for check in checks),
+        "files_left_out": sum(check.files_left_out for check in checks),
         "errors": {
             name: f"{check.reason}: {check.detail}"
             for name, check in sorted(executed.checks.items())

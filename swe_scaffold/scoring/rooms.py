@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +44,8 @@ def do(job: Job) -> Any:
     if problem := worker.begin(job):
         return problem if job.check is None else Verdict("error", problem.reason, problem.detail)
     if job.check is None:
-        return check_task(worker.bed, job.task, job.named)
+        check = check_task(worker.bed, job.task, job.named)
+        return replace(check, files_left_out=worker.files_left_out)
     return judge(worker.bed, job.task, job.named, job.check, job.patch)
 
 
@@ -55,6 +57,7 @@ class _Worker:
         place.mkdir()
         self.bed = Testbed(bench, place)
         self._task = ""
+        self.files_left_out = 0
 
     def begin(self, job: Job) -> Check | None:
         """Bring the files of the job's task, or say why they cannot be had."""
@@ -63,7 +66,7 @@ class _Worker:
             return reason
         if task.instance_id == self._task:
             return None
-        self._task = ""
+        self._task, self.files_left_out = "", 0
         if not task.base_commit:
             if places.project is None:
                 return Check("no_project", "a task made from a tree needs --project")
@@ -74,7 +77,8 @@ class _Worker:
             try:
                 repository = find_clone(places.repos, task)
                 self.bed.begin()
-                write_tree(repository, task.base_commit, self.bed.base)
+                written = write_tree(repository, task.base_commit, self.bed.base)
+                self.files_left_out = sum(written.left_out.values())
             except NoCodeError as problem:
                 return Check(problem.reason, problem.detail)
             except DataError as error:

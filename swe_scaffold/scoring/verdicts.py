@@ -38,6 +38,7 @@ class Check:
         unstable: Tests that passed once and failed once with it.
         exit_code: How pytest ended with it.
         changes_tests: Whether the tests change files of tests themselves.
+        files_left_out: Files of the commit that could not be written here.
         seconds: Of the longest run.
     """
 
@@ -49,6 +50,7 @@ class Check:
     unstable: int = 0
     exit_code: int = 0
     changes_tests: bool = False
+    files_left_out: int = 0
     seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:

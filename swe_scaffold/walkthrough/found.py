@@ -36,6 +36,9 @@ def summarise(rows: Sequence[Row], settings: Settings) -> dict[str, Any]:
     steps = [row["steps"] for row in rows if row.get("steps") is not None]
     return {
         "measured": len(known),
+        "files_left_out": sum(
+            sum(row["tree"]["left_out"].values()) for row in rows if "tree" in row
+        ),
         "median_seconds": median(seconds) if seconds else None,
         "median_steps": median(steps) if steps else None,
         "settings_of_intervals": asdict(settings),

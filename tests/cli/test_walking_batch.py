@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -192,6 +193,18 @@ def test_two_batches_are_compared_task_by_task(run: Run, tasks: list[dict[str, A
     write_rows(Path("others.jsonl"), other)
     given = ("--batch", "others.jsonl", "--repos", "repos", "--output", "others")
     assert run("walkthrough", *given, "--against", "short").code == 5
+
+
+def test_files_that_cannot_be_had_are_counted(run: Run, tasks: list[dict[str, Any]]) -> None:
+    text = b"from shop.carts import carts_total\n"
+    blob = hashlib.sha1(b"blob %d\0%s" % (len(text), text)).hexdigest()
+    Path("repos/owner__one/.git/objects", blob[:2], blob[2:]).unlink()
+    write_rows(Path("tasks.jsonl"), tasks)
+    given = ("--batch", "tasks.jsonl", "--repos", "repos", "--output", "out")
+    done = run("walkthrough", *given)
+    assert done.code == 0, done.err
+    assert "files that trees lack here (over 32 MiB, say): 2" in done.out
+    assert [row["tree"]["left_out"] for row in rows_of()] == [{"unreadable": 1}] * 2 + [{}] * 2
 
 
 def test_intervals_are_by_repository(run: Run, tasks: list[dict[str, Any]]) -> None:

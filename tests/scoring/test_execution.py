@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -283,8 +285,23 @@ def test_the_terminal_tells_what_became_of_it(mined: Mined, tmp_path: Path) -> N
     assert "predictions: 2 = error 1, resolved 1\n" in done.out
     assert "1.00 [0.21, 1.00] if tasks were independent (Wilson)" in done.out
     assert done.out.endswith("p.executed.json\n")
-    alone = command("score", path, mined.path, "--environment", tmp_path)
-    assert (alone.code, "--environment goes with --execute" in alone.err) == (2, True)
+    for option, value in (("--environment", tmp_path), ("--jobs", 2), ("--execute-timeout", 9)):
+        alone = command("score", path, mined.path, option, value)
+        assert (alone.code, f"{option} goes with --execute" in alone.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_files_that_cannot_be_had_are_counted(mined: Mined, tmp_path: Path) -> None:
+    repos = tmp_path / "repos"
+    shutil.copytree(mined.repos, repos)
+    blob = hashlib.sha1(b"blob 2\0x\n").hexdigest()
+    (lost,) = repos.rglob(f"objects/{blob[:2]}/{blob[2:]}")
+    lost.unlink()
+    path = predict(tmp_path / "p.jsonl", {mined.name(SUM): calc()})
+    report = execute(path, mined.path, repos)
+    assert fates(report) == {(mined.name(SUM), 0): ("resolved", "")}
+    assert report["summary"]["execution"]["files_left_out"] == 1
+    assert report["tasks"]["rows"][0]["files_left_out"] == 1
 
 
 @pytest.mark.parametrize(
