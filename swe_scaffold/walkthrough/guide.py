@@ -55,7 +55,6 @@ class ScriptedGuide(ChatModel):
             raise ConfigError(f"the scripted guide is {NAME}", where="model.model_name")
         self._plan: _Plan | None = None
         self._seen: list[Mapping[str, Any]] = []
-        self.ranked: list[Hit] = []
 
     def answer(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the next step of the plan."""
@@ -96,8 +95,8 @@ class ScriptedGuide(ChatModel):
             yield f"Where {name.text} occurs.", "grep_search", {"pattern": name.text}
             evidence.add(name.text, self._hits())
         said = [Name(message, _MESSAGE_WORTH) for message in messages]
-        self.ranked = evidence.rank([*names, *said], task)
-        for hit in self.ranked[:_MAX_FILES]:
+        ranked = evidence.rank([*names, *said], task)
+        for hit in ranked[:_MAX_FILES]:
             if hit.path.endswith(_CODE):
                 yield f"What {hit.path} is made of.", "outline", {"path": hit.path}
             passage = {
@@ -106,7 +105,7 @@ class ScriptedGuide(ChatModel):
                 "lines": 2 * _AROUND,
             }
             yield f"The passage around line {hit.line}.", "read_file", passage
-        yield "That is what there is to see.", REPORT, {"text": _report(notes, self.ranked)}
+        yield "That is what there is to see.", REPORT, {"text": _report(notes, ranked)}
 
     def _look_around(self) -> Generator[_Step, str, tuple[list[str], list[str]]]:
         """Look at the repository as a whole; return lines for the report, and its packages."""
